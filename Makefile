@@ -1,0 +1,46 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+BIN     = .venv/bin
+MONTH  ?=
+LOGS   ?= data/logs
+BOOK   ?= data/book
+PRICES ?= data/price_book.toml
+EXPORTS ?= data/exports
+
+.DEFAULT_GOAL := help
+.PHONY: help setup settle schedule test lint lock demo clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(BIN)/.ready  ## set up .venv with the locked packages and `settle`
+
+$(BIN)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "settlement needs Python 3.11 or newer; say which: make setup PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+settle: setup  ## settle a month and export it for finance: make settle MONTH=2026-02
+	@$(BIN)/settle run $(MONTH) --logs $(LOGS) --book $(BOOK) --prices $(PRICES)
+	@$(BIN)/settle export $(MONTH) --book $(BOOK) --out $(EXPORTS)/$(MONTH)
+
+schedule: setup  ## run the service that settles every month that is over
+	@$(BIN)/python -m jobs.scheduler
+
+test: setup lint  ## everything CI runs: lint, types, tests
+	@$(BIN)/python -m pytest
+
+lint: setup  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: setup  ## renew requirements.lock (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  pyproject.toml --group dev -o requirements.lock
+
+clean:  ## remove what `make settle` made (book and exports of the sample)
+	@rm -rf data/book data/exports
