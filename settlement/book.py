@@ -1,0 +1,242 @@
+"""The book: every published settlement, read.
+
+``BOOK/2026-02/r1/`` holds one settlement, complete or absent; nothing under it ever changes.
+Its manifest, ``settlement.json``, names the digest of every file beside it, the digest of
+the manifest published before it, and its own. A month folder without an ``rN`` is an
+unsettled month. Only the standard library is needed to know what is settled.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
+from settlement.month import Month
+from settlement.prices import PriceBook, canonical_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from settlement.tables import Table
+
+MANIFEST = "settlement.json"
+PRICES = "prices.toml"
+DRAFTS = ".drafts"
+LOCK = ".lock"
+MANIFEST_KEYS = (
+    "number",
+    "month",
+    "revision",
+    "period",
+    "rows",
+    "totals",
+    "tables",
+    "inputs",
+    "options",
+    "rules_sha256",
+    "prices_sha256",
+    "program",
+    "created_at",
+    "previous",
+    "digest",
+)
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """One published settlement: its folder, its manifest, and the manifest's own digest."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    sha256: str
+
+    @classmethod
+    def load(cls, folder: Path) -> "Settlement":
+        """Read a manifest; raises `BadInput` where it is not what was published there."""
+        path = folder / MANIFEST
+        raw = read_bytes(path)
+        try:
+            manifest = json.loads(raw)
+            missing = [key for key in MANIFEST_KEYS if key not in manifest]
+            digest = digest_of(manifest)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise damaged(path, "not a manifest") from error
+        if missing:
+            raise damaged(path, f"no {missing[0]!r} in the manifest")
+        if manifest["digest"] != digest:
+            raise damaged(path, "its digest does not fit its contents")
+        if folder != folder.parent.parent / manifest["month"] / f"r{manifest['revision']}":
+            raise damaged(path, "it belongs to another month or revision")
+        return cls(folder, manifest, hashlib.sha256(raw).hexdigest())
+
+    @property
+    def month(self) -> Month:
+        """The month settled."""
+        return Month.parse(self.manifest["month"])
+
+    @property
+    def revision(self) -> int:
+        """Which statement of the month this is: 1 is the first, 2 its first revision."""
+        return int(self.manifest["revision"])
+
+    @property
+    def number(self) -> int:
+        """Its place in the order of publication, from 1."""
+        return int(self.manifest["number"])
+
+    @property
+    def name(self) -> str:
+        """Month and revision, for people."""
+        return f"{self.month} r{self.revision}"
+
+    @cached_property
+    def price_book(self) -> PriceBook:
+        """The price book it was settled by; raises `BadInput` where it was altered."""
+        raw = read_bytes(self.folder / PRICES)
+        if hashlib.sha256(raw).hexdigest() != self.manifest["prices_sha256"]:
+            raise damaged(self.folder / PRICES, "its digest is not the manifest's")
+        return PriceBook.parse(raw, str(self.folder / PRICES))
+
+    def published(self, table: "Table") -> "pa.Table":
+        """Read a table as published, after its digest has been verified."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.folder / f"{table.name}.parquet"
+        raw = read_bytes(path)
+        if hashlib.sha256(raw).hexdigest() != self.manifest["tables"][table.name]["sha256"]:
+            raise damaged(path, "its digest is not the manifest's")
+        try:
+            return pq.read_table(pa.BufferReader(raw), page_checksum_verification=True)
+        except Exception as error:
+            raise damaged(path, "not readable as Parquet") from error
+
+    def table(self, table: "Table") -> "pd.DataFrame":
+        """Read a table as the program holds it, after its digest has been verified."""
+        from settlement import tables
+
+        try:
+            return tables.to_frame(table, self.published(table))
+        except tables.WrongTable as error:
+            raise damaged(self.folder / f"{table.name}.parquet", str(error)) from error
+
+
+@dataclass(frozen=True)
+class Book:
+    """All settlements under one folder, in the order of publication."""
+
+    folder: Path
+    settlements: tuple[Settlement, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Book":
+        """Read every manifest; a folder that is not there is an empty book.
+
+        Raises:
+            BadInput: a manifest is damaged, or two claim one number.
+        """
+        found = [Settlement.load(place) for place in settlement_folders(folder)]
+        found.sort(key=lambda settlement: settlement.number)
+        for position, settlement in enumerate(found, 1):
+            if settlement.number != position:
+                raise damaged(
+                    settlement.folder / MANIFEST,
+                    f"it says number {settlement.number}, its place in the book is {position}",
+                )
+        return cls(folder, tuple(found))
+
+    @property
+    def newest_month(self) -> Month | None:
+        """The newest settled month."""
+        return max((settlement.month for settlement in self.settlements), default=None)
+
+    @property
+    def months(self) -> dict[Month, Settlement]:
+        """The newest settlement of each settled month, oldest month first."""
+        newest = {
+            settlement.month: settlement
+            for settlement in sorted(self.settlements, key=lambda each: each.revision)
+        }
+        return dict(sorted(newest.items()))
+
+    def revisions(self, month: Month) -> tuple[Settlement, ...]:
+        """Every settlement of a month, oldest first."""
+        found = [settlement for settlement in self.settlements if settlement.month == month]
+        return tuple(sorted(found, key=lambda settlement: settlement.revision))
+
+    def settlement(self, month: Month) -> Settlement:
+        """Return the newest settlement of a month; raises `MissingInput`."""
+        if month not in self.months:
+            known = ", ".join(map(str, list(self.months)[-3:])) or "none"
+            raise MissingInput(
+                "the month is not settled",
+                where=f"{self.folder}, {month}",
+                cure=f"settled are {known}; settle it with: settle run {month}",
+            )
+        return self.months[month]
+
+    def before(self, month: Month) -> Settlement | None:
+        """Return the newest settlement of the newest settled month before one."""
+        return next((s for m, s in reversed(self.months.items()) if m < month), None)
+
+    def open_holds(self) -> "pd.DataFrame":
+        """Derive the open holds (`ledger.HOLDS`) from the newest settled month's entries."""
+        from settlement import ledger, tables
+
+        newest = self.newest_month
+        posted = [s.table(tables.ENTRIES) for s in self.revisions(newest)] if newest else []
+        holds = ledger.open_holds(posted)
+        return holds[holds["hold_month"] == str(newest)].reset_index(drop=True)
+
+
+def settlement_folders(book: Path) -> list[Path]:
+    """Return the folders of a book that hold a settlement, by month and revision."""
+    try:
+        return sorted(
+            (
+                revision
+                for month in book.iterdir()
+                if re.fullmatch(r"[0-9]{4}-[0-9]{2}", month.name)
+                for revision in month.iterdir()
+                if re.fullmatch(r"r[1-9][0-9]*", revision.name)
+            ),
+            key=lambda folder: (folder.parent.name, int(folder.name[1:])),
+        )
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise cannot_read(book, error) from error
+
+
+def digest_of(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of a manifest: of its canonical JSON without the digest itself."""
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(canonical_json(rest)).hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raises `BadInput` where it is missing, `CannotRead` where it is refused."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise damaged(path, "the file is missing") from error
+    except OSError as error:
+        raise cannot_read(path, error) from error
+
+
+def damaged(path: Path, what: str) -> BadInput:
+    """Say that a file of the book is not what was published."""
+    return BadInput(what, where=str(path), cure="restore it from a backup, then run: settle check")
+
+
+def cannot_read(path: Path, error: OSError) -> SettlementError:
+    """Say that the file system refused to read."""
+    return CannotRead(
+        f"cannot read ({error.strerror or error})", where=str(path), cure="check its permissions"
+    )

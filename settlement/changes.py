@@ -1,0 +1,113 @@
+"""What differs between two statements: a month now and as published, or two months."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from settlement import ledger, money, tables
+from settlement.book import Book, Settlement
+from settlement.draft import Draft
+
+LARGEST = 10
+
+
+@dataclass(frozen=True)
+class Movement:
+    """An account's payable in one month and in another, in units."""
+
+    account_id: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """How the bills of a month differ from those of another: totals and movements in units."""
+
+    against: str
+    payable_before: int
+    payable_after: int
+    new_accounts: int
+    new_payable: int
+    vanished_accounts: int
+    vanished_payable: int
+    largest: tuple[Movement, ...]
+
+
+def against(name: str, before: pd.DataFrame, after: pd.DataFrame) -> Change:
+    """Compare the invoices (`tables.INVOICES`) of two months account by account."""
+    both = before[["account_id", "payable"]].merge(
+        after[["account_id", "payable"]],
+        how="outer",
+        on="account_id",
+        suffixes=("_before", "_after"),
+        indicator=True,
+    )
+    # A left merge turns missing integers into floats; whole numbers come back as integers.
+    old = _filled(before, both["account_id"])
+    new = _filled(after, both["account_id"])
+    is_new = (both["_merge"] == "right_only").to_numpy()
+    is_gone = (both["_merge"] == "left_only").to_numpy()
+    moved = new - old
+    order = moved.abs().sort_values(ascending=False, kind="stable").index[:LARGEST]
+    return Change(
+        name,
+        int(old.sum()),
+        int(new.sum()),
+        int(is_new.sum()),
+        int(new[is_new].sum()),
+        int(is_gone.sum()),
+        int(old[is_gone].sum()),
+        tuple(
+            Movement(str(both["account_id"].iloc[row]), int(old.iloc[row]), int(new.iloc[row]))
+            for row in order
+            if moved.iloc[row] != 0
+        ),
+    )
+
+
+def _filled(invoices: pd.DataFrame, accounts: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return each account's payable, 0 where it has no invoice, never as a float."""
+    by_account = invoices.set_index("account_id")["payable"]
+    return by_account.reindex(pd.Index(accounts), fill_value=0).reset_index(drop=True)
+
+
+def difference(draft: Draft, standing: Settlement, book: Book) -> str:
+    """Say what differs between a draft and the settlement that stands; empty if nothing.
+
+    The outcome is what is charged and held: usage, lines, invoices, and, while the month's
+    own holds are open, what is frozen.
+    """
+    stated = draft.stated
+    pairs = [
+        (table, standing.table(table), rows, column)
+        for table, rows, column in (
+            (tables.USAGE, stated.usage, "calls"),
+            (tables.LINES, stated.lines, "amount"),
+            (tables.INVOICES, stated.invoices, "payable"),
+        )
+    ]
+    if book.newest_month == draft.month:
+        rule, currency = draft.version.freeze, draft.prices.currency
+        frozen = ledger.freeze(draft.month, stated.invoices, rule, currency)
+        pairs.append((ledger.HOLDS, book.open_holds(), frozen, "amount"))
+    found = [_first(table, old, new, column) for table, old, new, column in pairs]
+    return " · ".join(sentence for sentence in found if sentence)
+
+
+def _first(table: tables.Table, old: pd.DataFrame, new: pd.DataFrame, column: str) -> str:
+    """Name the first row of a table that differs, and how many do; empty if none does."""
+    if old.equals(new):
+        return ""
+    both = old.merge(new, how="outer", on=list(old.columns), indicator=True)
+    changed = both.loc[both["_merge"] != "both", table.key].drop_duplicates()
+    first = changed.head(1)
+    before = int(old.merge(first, on=table.key)[column].sum())
+    after = int(new.merge(first, on=table.key)[column].sum())
+    show = (lambda value: f"{value:,}") if column == "calls" else money.grouped
+    key = " ".join(first.iloc[0])
+    return (
+        f"{len(changed):,} rows of {table.name} differ, first {key}: "
+        f"{column} {show(before)} → {show(after)}"
+    )

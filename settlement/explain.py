@@ -1,0 +1,147 @@
+"""Explaining a bill: every amount of one account derived in words and numbers."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow.compute as pc
+
+from settlement import money, tables
+from settlement.book import Settlement
+from settlement.errors import MissingInput
+from settlement.prices import Item, Version
+
+Record = dict[Hashable, Any]
+"""One row of a table, by column."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a derivation: what it is, how it is worked out, what comes out."""
+
+    what: str
+    how: str
+    result: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Some steps under a heading: an item, the invoice, the ledger."""
+
+    heading: str
+    steps: tuple[Step, ...]
+
+
+def explain(settlement: Settlement, account: str) -> list[Section]:
+    """Derive every amount of an account's month: calls → tier → voucher → rounding → hold.
+
+    Raises:
+        MissingInput: the account has neither an invoice nor an entry in that settlement.
+    """
+    usage, lines, invoices, entries = (
+        of_account(settlement, table, account)
+        for table in (tables.USAGE, tables.LINES, tables.INVOICES, tables.ENTRIES)
+    )
+    if invoices.empty and entries.empty:
+        raise MissingInput(
+            f"no invoice and no entry for account {account!r}",
+            where=settlement.name,
+            cure="check the account; leading zeros matter",
+        )
+    version = settlement.price_book.version_for(settlement.month)
+    sections = [
+        Section(_heading(version.item(line["item"])), tuple(_line(version, line, usage)))
+        for line in lines.to_dict("records")
+    ]
+    bill: Record = invoices.to_dict("records")[0] if len(invoices) else {}
+    if bill:
+        sections.append(Section(f"invoice 账单 {settlement.month}", tuple(_invoice(bill, lines))))
+    steps = tuple(_entry(entry, version, bill) for entry in entries.to_dict("records"))
+    sections.append(Section("ledger 资金", steps or (Step("no entries", "nothing to move", ""),)))
+    return sections
+
+
+def of_account(settlement: Settlement, table: tables.Table, account: str) -> pd.DataFrame:
+    """Return one account's rows of a published table."""
+    published = settlement.published(table)
+    return tables.to_frame(table, published.filter(pc.equal(published["account_id"], account)))
+
+
+def _heading(item: Item) -> str:
+    return f"{item.name} {item.code}"
+
+
+def _line(version: Version, line: Record, usage: pd.DataFrame) -> list[Step]:
+    """Derive one line: the calls, the tier they reach, the list amount, the voucher."""
+    item = version.item(line["item"])
+    counted = usage[usage["item"] == item.code]
+    counts = [f"{row.interface} {row.calls:,}" for row in counted.itertuples()]
+    steps = [Step("calls", " + ".join(counts), f"{line['calls']:,}")]
+    steps += _graduated(item, line) if item.mode == "graduated" else _volume(item, line)
+    return [*steps, Step("amount", "list − voucher", money.text(line["amount"], 2))]
+
+
+def _volume(item: Item, line: Record) -> list[Step]:
+    calls, free = line["calls"], line["voucher_calls"]
+    basis = calls if item.tier_basis == "gross" else calls - free
+    price = money.text(line["unit_price"], 4)
+    counted = "calls" if item.tier_basis == "gross" else f"calls − {free:,} free = {basis:,}"
+    return [
+        Step(
+            "tier",
+            f"{counted} in {_band(item, line['tier'])}: all of them at {price}",
+            f"{line['tier']}",
+        ),
+        Step("list", f"{calls:,} calls × {price}", money.text(line["list_amount"], 2)),
+        Step("voucher", f"{free:,} free calls × {price}", money.text(-line["voucher_amount"], 2)),
+    ]
+
+
+def _graduated(item: Item, line: Record) -> list[Step]:
+    calls, free = line["calls"], line["voucher_calls"]
+    steps, below = [], 0
+    for number, tier in enumerate(item.tiers[: line["tier"]], 1):
+        upper = calls if tier.up_to is None else min(calls, tier.up_to)
+        how = f"{upper - below:,} calls × {money.text(tier.unit_price, 4)}, {_band(item, number)}"
+        steps.append(Step(f"band {number}", how, money.text((upper - below) * tier.unit_price, 2)))
+        below = upper
+    voucher = money.text(-line["voucher_amount"], 2)
+    return [
+        *steps,
+        Step("list", "the bands together", money.text(line["list_amount"], 2)),
+        Step("voucher", f"what the first {free:,} calls cost, free of charge", voucher),
+    ]
+
+
+def _band(item: Item, tier: int) -> str:
+    lower = (item.tiers[tier - 2].up_to or 0) if tier > 1 else 0
+    upper = item.tiers[tier - 1].up_to
+    return f"{lower:,} < calls ≤ {upper:,}" if upper is not None else f"{lower:,} < calls"
+
+
+def _invoice(bill: Record, lines: pd.DataFrame) -> list[Step]:
+    amounts = {name: money.text(bill[name], 2) for name in ("list_amount", "amount", "payable")}
+    several = " + ".join(money.text(int(value), 2) for value in lines["amount"] if value) or "0.00"
+    voucher = money.text(-bill["voucher_amount"], 2)
+    return [
+        Step("list", "the lines' list amounts", amounts["list_amount"]),
+        Step("voucher", "the lines' vouchers 代金券", voucher),
+        Step("amount", several, amounts["amount"]),
+        Step("rounding", "half up to the minor unit", money.text(bill["rounding"], 2)),
+        Step("payable", f"应付金额, {bill['currency']}", amounts["payable"]),
+    ]
+
+
+def _entry(entry: Record, version: Version, bill: Record) -> Step:
+    amount, kind = money.text(entry["amount"], 2), entry["kind"]
+    if kind == "unfreeze":
+        how = f"the hold of {entry['hold_month']} is given back 解冻"
+    elif kind == "freeze":
+        base = "payable" if version.freeze.base == "payable" else "list_amount"
+        factor = money.text(int(version.freeze.factor * money.UNITS_PER_ONE), 2)
+        held = money.text(bill[base], 2) if bill else ""
+        how = f"{factor} × {base.removesuffix('_amount')} {held}, held for the next month 冻结"
+    else:
+        how = {"debit": "what is payable 扣费", "credit": "debited too much before 退款"}[kind]
+    return Step(f"{entry['sequence']} {kind}", how, amount)

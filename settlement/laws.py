@@ -1,0 +1,273 @@
+"""The laws every settlement obeys, whatever the log and the prices.
+
+They are checked before publishing and again by ``settle check``. Each law is a sentence with
+both sides and the difference. A broken one before publishing is a bug; in a published book it
+is damage or forgery.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from settlement import ledger, money, tables
+from settlement.money import Currency
+from settlement.month import Month
+
+READ, BILLED = "read", "billed"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A month's bucket counts and tables, as they are published."""
+
+    rows: Mapping[str, int]
+    usage: pd.DataFrame
+    lines: pd.DataFrame
+    invoices: pd.DataFrame
+    entries: pd.DataFrame
+    rejects: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Posted:
+    """The entries of one settlement, in the order of publication."""
+
+    month: Month
+    revision: int
+    invoices: pd.DataFrame
+    entries: pd.DataFrame
+
+
+def broken(stated: Statement, currency: Currency) -> list[str]:
+    """Return the laws that one settlement breaks by itself, as sentences; none when sound."""
+    return [
+        *_counts(stated),
+        *_sums(stated.lines, stated.invoices),
+        *_rounding(stated.invoices, currency),
+        *_entries(stated.entries),
+    ]
+
+
+def broken_posting(
+    entries: pd.DataFrame, released: pd.DataFrame, payable: pd.DataFrame, frozen: pd.DataFrame
+) -> list[str]:
+    """Return what a month's first entries get wrong, as sentences.
+
+    Args:
+        entries: `tables.ENTRIES`.
+        released: `ledger.HOLDS`, what was open and had to be released.
+        payable: `tables.INVOICES`, what had to be debited.
+        frozen: `ledger.HOLDS`, what had to be held anew.
+    """
+    moved = ledger.moved(entries)
+    sums = {
+        "unfrozen": money.exact_sum(released["amount"].to_numpy()),
+        "debited": money.exact_sum(payable["payable"].to_numpy()),
+        "credited": 0,
+        "frozen": money.exact_sum(frozen["amount"].to_numpy()),
+    }
+    return [law for name in sums for law in _equal(name, moved[name], "what was due", sums[name])]
+
+
+def broken_ledger(history: Sequence[Posted]) -> list[str]:
+    """Return the laws that the entries of a whole book break, as sentences.
+
+    Args:
+        history: every settlement of the book, in the order of publication.
+    """
+    return [*_debits(history), *_holds(history)]
+
+
+def _counts(stated: Statement) -> Iterator[str]:
+    rows, usage, lines = stated.rows, stated.usage, stated.lines
+    buckets = sum(count for bucket, count in rows.items() if bucket != READ)
+    yield from _equal("rows read", rows[READ], "the sum of the buckets", buckets)
+    calls = int(usage["calls"].sum())
+    yield from _equal("calls billed", rows[BILLED], "the calls of usage", calls)
+    kept = sum(count for bucket, count in rows.items() if bucket.startswith("rejected."))
+    yield from _equal(
+        "rows rejected in the month", kept, "the rows of rejects", len(stated.rejects)
+    )
+    starts = tables.starts(usage, ["account_id", "item"])
+    per_line = np.add.reduceat(usage["calls"].to_numpy(), starts) if len(starts) else starts
+    yield from _same_rows(
+        "usage and lines", usage.iloc[starts], per_line, lines, lines["calls"].to_numpy(), 2
+    )
+
+
+def _sums(lines: pd.DataFrame, invoices: pd.DataFrame) -> Iterator[str]:
+    starts = tables.starts(lines, ["account_id"])
+    for name in ("list_amount", "voucher_amount", "amount"):
+        values = lines[name].to_numpy()
+        sums = np.add.reduceat(values, starts) if len(starts) else values
+        what = f"the {name} of lines and of invoices"
+        yield from _same_rows(
+            what, lines.iloc[starts], sums, invoices, invoices[name].to_numpy(), 1
+        )
+    for what, rows in (("lines", lines), ("invoices", invoices)):
+        if (rows["list_amount"] - rows["voucher_amount"] != rows["amount"]).any():
+            yield f"list − voucher is not amount in {what}"
+        if (rows[["list_amount", "voucher_amount", "amount"]] < 0).any(axis=None):
+            yield f"an amount below 0 in {what}"
+
+
+def _rounding(invoices: pd.DataFrame, currency: Currency) -> Iterator[str]:
+    rounding = invoices["rounding"]
+    if (invoices["payable"] - invoices["amount"] != rounding).any():
+        yield "payable − amount is not rounding in invoices"
+    if (rounding.abs() * 2 > currency.minor_unit).any():
+        yield "a rounding of more than half a minor unit in invoices"
+    if (invoices["payable"] % currency.minor_unit != 0).any():
+        yield "a payable that is not whole in minor units"
+    if (invoices["currency"] != currency.code).any():
+        yield f"an invoice in another currency than {currency.code}"
+
+
+def _entries(entries: pd.DataFrame) -> Iterator[str]:
+    if (entries["amount"] <= 0).any():
+        yield "an entry of 0 or less"
+    kind = tables.arrow_text(entries["kind"])
+    if not pc.all(pc.is_in(kind, pa.array(ledger.KINDS, pa.large_string()))).as_py() and len(kind):
+        yield "an entry of an unknown kind"
+    of_hold = pc.is_in(kind, pa.array(["unfreeze", "freeze"], pa.large_string()))
+    has_month = pa.array(entries["hold_month"].notna().to_numpy())
+    if not of_hold.equals(has_month):
+        yield "an entry whose hold_month does not fit its kind"
+    starts = tables.starts(entries, ["account_id"])
+    lengths = np.diff(starts, append=len(entries))
+    counted = np.arange(len(entries)) - np.repeat(starts, lengths) + 1
+    if (entries["sequence"].to_numpy() != counted).any():
+        yield "an account whose entries are not numbered 1, 2, …"
+
+
+def _debits(history: Sequence[Posted]) -> Iterator[str]:
+    """Debits − credits over all revisions of a month = what its newest one says is payable."""
+    for month in sorted({posted.month for posted in history}):
+        revisions = [posted for posted in history if posted.month == month]
+        net = net_debits([posted.entries for posted in revisions])
+        owed = revisions[-1].invoices
+        owed = owed[owed["payable"] != 0]
+        yield from _same_rows(
+            f"{month}: debits − credits and payable",
+            net,
+            net["amount"].to_numpy(),
+            owed,
+            owed["payable"].to_numpy(),
+            1,
+        )
+
+
+def net_debits(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add up debits − credits per account, in units; accounts whose sum is 0 are left out.
+
+    Returns:
+        Columns account_id and amount, sorted by account.
+    """
+    parts = []
+    for rows in posted:
+        kind = tables.arrow_text(rows["kind"])
+        sign = pc.subtract(
+            pc.equal(kind, "debit").cast(pa.int64()), pc.equal(kind, "credit").cast(pa.int64())
+        ).to_numpy()
+        account = tables.arrow_text(rows["account_id"])
+        amount = pa.array(rows["amount"].to_numpy() * sign)
+        parts.append(pa.table({"account_id": account, "amount": amount}))
+    sums = pa.concat_tables(parts).group_by("account_id").aggregate([("amount", "sum")])
+    sums = sums.filter(pc.not_equal(sums["amount_sum"], 0)).sort_by("account_id")
+    return pd.DataFrame(
+        {
+            "account_id": pd.array(sums["account_id"], dtype="str"),
+            "amount": sums["amount_sum"].to_numpy(),
+        }
+    )
+
+
+def _holds(history: Sequence[Posted]) -> Iterator[str]:
+    """Holds are made by their own month, released once and whole, open for the newest only."""
+    newest: Month | None = None
+    open_now = tables.empty(ledger.HOLDS)
+    for posted in history:
+        name = f"{posted.month} r{posted.revision}"
+        kind = posted.entries["kind"]
+        made = posted.entries[kind == "freeze"]
+        if (made["hold_month"] != str(posted.month)).any():
+            yield f"{name}: a freeze under another month"
+        released = posted.entries[kind == "unfreeze"][["account_id", "hold_month", "amount"]]
+        if not _contains(open_now, released):
+            yield f"{name}: an unfreeze that is not exactly one open hold"
+        later = newest is None or posted.month > newest
+        if later and len(released) != len(open_now):
+            left = len(open_now) - len(released)
+            yield f"{name}: {left} holds of {newest} were not released"
+        if not later and posted.month != newest and (len(made) or len(released)):
+            yield f"{name}: moves holds, though {newest} was settled before it"
+        open_now = _carry(open_now, posted.entries)
+        if _is_twice(open_now):
+            yield f"{name}: an account with two open holds of one month"
+        newest = posted.month if later else newest
+    months = set(open_now["hold_month"]) - {str(newest)}
+    if months:
+        yield f"open holds of {', '.join(sorted(months))}, though {newest} is the newest month"
+
+
+def _carry(open_now: pd.DataFrame, posted: pd.DataFrame) -> pd.DataFrame:
+    """Return the open holds after some more entries."""
+    opening = pd.DataFrame(
+        {
+            "account_id": open_now["account_id"],
+            "kind": pd.Series(["freeze"] * len(open_now), dtype="str"),
+            "amount": open_now["amount"],
+            "hold_month": open_now["hold_month"],
+        }
+    )
+    return ledger.open_holds([opening, posted])
+
+
+def _contains(holds: pd.DataFrame, released: pd.DataFrame) -> bool:
+    """Tell whether each released row is exactly one of the holds."""
+    both = pd.concat([holds, released[list(holds.columns)]])
+    return int(both.duplicated().sum()) == len(released)
+
+
+def _is_twice(holds: pd.DataFrame) -> bool:
+    return bool((holds["amount"] <= 0).any())
+
+
+def _equal(left: str, left_value: int, right: str, right_value: int) -> Iterator[str]:
+    if left_value != right_value:
+        yield (
+            f"{left} {left_value:,} ≠ {right} {right_value:,} "
+            f"(difference {left_value - right_value:,})"
+        )
+
+
+def _same_rows(
+    what: str,
+    left: pd.DataFrame,
+    left_values: "np.ndarray[Any, Any]",
+    right: pd.DataFrame,
+    right_values: "np.ndarray[Any, Any]",
+    key_length: int,
+) -> Iterator[str]:
+    """Compare two sorted lists of key and value; name the first key at which they differ."""
+    yield from _equal(
+        f"{what}: sum", money.exact_sum(left_values), "sum", money.exact_sum(right_values)
+    )
+    names = ["account_id", "item"][:key_length]
+    if len(left) != len(right):
+        yield f"{what}: {len(left):,} rows ≠ {len(right):,} rows"
+        return
+    same = np.asarray(left_values == right_values)
+    for name in names:
+        same &= pc.equal(tables.arrow_text(left[name]), tables.arrow_text(right[name])).to_numpy(
+            zero_copy_only=False
+        )
+    if not same.all():
+        row = int(np.flatnonzero(~same)[0])
+        key = " ".join(repr(value) for value in left[names].iloc[row])
+        yield f"{what}: {key} differs, {left_values[row]} ≠ {right_values[row]}"

@@ -1,0 +1,184 @@
+"""The ledger: invoices and open holds → entries.
+
+Once a month is settled, 120 % of the bill is frozen as the estimate for the next month. The
+next settlement first unfreezes that hold, then debits the bill, then freezes anew:
+
+    unfreeze   frozen    → available     each open hold, oldest first, whole
+    debit      available → revenue       what is payable
+    credit     revenue   → available     what was debited too much (revisions only)
+    freeze     available → frozen        factor × base of the new bill
+
+Nothing here is stored twice: a hold is a freeze entry not yet unfrozen, and `open_holds`
+derives them from the entries.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from settlement import money, tables
+from settlement.money import Currency
+from settlement.month import Month
+from settlement.prices import Freeze
+from settlement.tables import Column, Kind, Table
+
+KINDS = ("unfreeze", "debit", "credit", "freeze")
+"""The kinds of entry, in the order in which an account's are posted."""
+
+HOLDS = Table(
+    "holds",
+    2,
+    (
+        Column("account_id", "账号"),
+        Column("hold_month", "冻结账期"),
+        Column("amount", "金额", Kind.PAYABLE),
+    ),
+)
+
+
+_MOVES = pa.schema(
+    {"account_id": pa.large_string(), "hold_month": pa.large_string(), "amount": pa.int64()}
+)
+
+
+def post(invoices: pd.DataFrame, holds: pd.DataFrame, frozen: pd.DataFrame) -> pd.DataFrame:
+    """Write the entries of a month that is settled for the first time.
+
+    Args:
+        invoices: `tables.INVOICES`, the month's bills.
+        holds: `HOLDS`, every open hold; all are released, also of accounts without a bill.
+        frozen: `HOLDS`, the new holds (see `freeze`); empty for a month that is older than
+            the newest settled one, whose holds have moved on.
+
+    Returns:
+        `tables.ENTRIES`; an entry of amount 0 is not written.
+    """
+    debits = pd.DataFrame({"account_id": invoices["account_id"], "amount": invoices["payable"]})
+    return entries({"unfreeze": holds, "debit": debits, "freeze": frozen})
+
+
+def freeze(month: Month, invoices: pd.DataFrame, rule: Freeze, currency: Currency) -> pd.DataFrame:
+    """Work out the holds a month's bills make: factor × base, half up to the minor unit.
+
+    Returns:
+        `HOLDS`, one row per account whose hold is not 0.
+    """
+    base = invoices["payable" if rule.base == "payable" else "list_amount"].to_numpy()
+    factor = rule.factor
+    amount = money.scaled(base, factor.numerator, factor.denominator, currency.minor_unit)
+    money.total(amount, "the month's holds")
+    some = np.flatnonzero(amount)
+    return tables.frame(
+        HOLDS,
+        {
+            "account_id": invoices["account_id"].iloc[some],
+            "hold_month": pa.repeat(pa.scalar(str(month), pa.large_string()), len(some)),
+            "amount": amount[some],
+        },
+    )
+
+
+def entries(movements: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Bring movements of several kinds into the order of posting and number them.
+
+    Args:
+        movements: per kind, rows of account_id, amount and (for holds) hold_month. Rows of
+            amount 0 are left out.
+
+    Returns:
+        `tables.ENTRIES`: per account unfreeze (oldest hold first), debit or credit, freeze;
+        ``sequence`` counts 1, 2, … without gaps.
+    """
+    parts = []
+    for rank, kind in enumerate(KINDS):
+        if kind in movements:
+            rows = movements[kind][movements[kind]["amount"] != 0]
+            parts.append(_columns(rows, kind, rank))
+    moved = pa.concat_tables(parts)
+    accounts = pc.unique(moved["account_id"])
+    accounts = accounts.take(pc.sort_indices(accounts))
+    who = pc.index_in(moved["account_id"], accounts).to_numpy().astype(np.int64)
+    order = np.argsort(who * len(KINDS) + moved["rank"].to_numpy(), kind="stable")
+    who = who[order]
+    first = np.flatnonzero(np.diff(who, prepend=-1))
+    sequence = np.arange(len(who)) - np.repeat(first, np.diff(first, append=len(who))) + 1
+    if sequence.max(initial=0) > np.iinfo(np.int16).max:
+        raise tables.WrongTable("an account has more entries than can be numbered")
+    moved = moved.take(pa.array(order))
+    return tables.frame(
+        tables.ENTRIES,
+        {"sequence": sequence}
+        | {name: moved[name] for name in ("account_id", "kind", "amount", "hold_month")},
+    )
+
+
+def _columns(rows: pd.DataFrame, kind: str, rank: int) -> pa.Table:
+    """Return one kind's movements as a table that others can be put beneath."""
+    text = pa.large_string()
+    months = (
+        tables.arrow_text(rows["hold_month"]) if "hold_month" in rows else pa.nulls(len(rows), text)
+    )
+    return pa.table(
+        {
+            "account_id": tables.arrow_text(rows["account_id"]),
+            "rank": np.full(len(rows), rank, np.int64),
+            "kind": pa.repeat(pa.scalar(kind, text), len(rows)),
+            "amount": rows["amount"].to_numpy(),
+            "hold_month": months,
+        }
+    )
+
+
+def open_holds(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Derive the holds that are open after the entries posted: Σ freeze − Σ unfreeze.
+
+    Args:
+        posted: `tables.ENTRIES` of every settlement that made or released the holds in
+            question, in any order.
+
+    Returns:
+        `HOLDS`, one row per account and hold month whose hold is still open. A balance
+        below 0 (released more than was frozen) is kept, for `laws` to refuse.
+    """
+    moves = pa.concat_tables([_MOVES.empty_table()] + [_hold_moves(rows) for rows in posted])
+    sums = moves.group_by(["account_id", "hold_month"]).aggregate([("amount", "sum")])
+    sums = sums.filter(pc.not_equal(sums["amount_sum"], 0))
+    sums = sums.sort_by([("account_id", "ascending"), ("hold_month", "ascending")])
+    return tables.frame(
+        HOLDS,
+        {
+            "account_id": sums["account_id"],
+            "hold_month": sums["hold_month"],
+            "amount": sums["amount_sum"].to_numpy(),
+        },
+    )
+
+
+def _hold_moves(rows: pd.DataFrame) -> pa.Table:
+    """Return the freezes of some entries, and the unfreezes as negative amounts."""
+    kind = tables.arrow_text(rows["kind"])
+    sign = pc.subtract(
+        pc.equal(kind, "freeze").cast(pa.int64()), pc.equal(kind, "unfreeze").cast(pa.int64())
+    ).to_numpy()
+    of_holds = np.flatnonzero(sign)
+    held = rows.iloc[of_holds]
+    return pa.table(
+        {
+            "account_id": tables.arrow_text(held["account_id"]),
+            "hold_month": tables.arrow_text(held["hold_month"]),
+            "amount": held["amount"].to_numpy() * sign[of_holds],
+        }
+    )
+
+
+def moved(posted: pd.DataFrame) -> dict[str, int]:
+    """Add up entries by kind, in units: unfrozen, debited, credited, frozen."""
+    kind = tables.arrow_text(posted["kind"])
+    amount = posted["amount"].to_numpy()
+    return {
+        name: money.total(amount[pc.equal(kind, key).to_numpy(zero_copy_only=False)], name)
+        for key, name in zip(KINDS, ("unfrozen", "debited", "credited", "frozen"), strict=True)
+    }

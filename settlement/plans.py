@@ -1,0 +1,114 @@
+"""Showing a plan: what a run would publish, and how it differs from the month before."""
+
+import dataclasses
+from typing import Any
+
+from settlement import changes, money, tables
+from settlement.changes import Change
+from settlement.report import aligned, safe, seconds, summary
+from settlement.settle import Planned
+
+
+def described(planned: Planned) -> dict[str, Any]:
+    """Return a plan as JSON values, money as text: what `settle plan --json` prints."""
+    draft = planned.draft
+    change = change_of(planned)
+    return {
+        "outcome": outcome(planned),
+        "month": str(draft.month),
+        "revision": draft.revision,
+        "period": {"start": draft.period.start_text, "end": draft.period.end_text},
+        "rows": dict(draft.stated.rows),
+        "totals": draft.totals,
+        "inputs": [dataclasses.asdict(file) for file in draft.inputs],
+        "difference": planned.difference or None,
+        "change": _change_described(change) if change else None,
+        "seconds": planned.seconds,
+        "skipped": planned.skipped,
+    }
+
+
+def shown(planned: Planned) -> str:
+    """Return a plan for a person."""
+    draft = planned.draft
+    statement = {"rows": draft.stated.rows, "totals": draft.totals}
+    parts = [
+        f"{draft.month}: {outcome(planned)}",
+        summary(statement, draft.prices.currency.code),
+    ]
+    change = change_of(planned)
+    parts.append(_change_shown(change) if change else "no earlier month to compare with")
+    parts.append(f"took     {seconds(planned.seconds)}")
+    return "\n".join(parts)
+
+
+def outcome(planned: Planned) -> str:
+    """Say in words what a run would do."""
+    if planned.standing is None:
+        return "would be published; nothing was written"
+    if planned.difference:
+        return f"settled as {planned.standing.name}, now different: {planned.difference}"
+    return f"settled as {planned.standing.name}, and would come out the same"
+
+
+def change_of(planned: Planned) -> Change | None:
+    """Compare a plan's invoices with those of the settled month before, if there is one."""
+    if planned.before is None:
+        return None
+    before = planned.before.table(tables.INVOICES)
+    return changes.against(str(planned.before.month), before, planned.draft.stated.invoices)
+
+
+def _change_described(change: Change) -> dict[str, Any]:
+    return {
+        "against": change.against,
+        "payable_before": money.text(change.payable_before, 2),
+        "payable_after": money.text(change.payable_after, 2),
+        "new_accounts": change.new_accounts,
+        "new_payable": money.text(change.new_payable, 2),
+        "vanished_accounts": change.vanished_accounts,
+        "vanished_payable": money.text(change.vanished_payable, 2),
+        "largest": [
+            {
+                "account_id": movement.account_id,
+                "before": money.text(movement.before, 2),
+                "after": money.text(movement.after, 2),
+                "change": money.text(movement.after - movement.before, 2),
+            }
+            for movement in change.largest
+        ],
+    }
+
+
+def _change_shown(change: Change) -> str:
+    moved = change.payable_after - change.payable_before
+    rows = [
+        ("payable", money.grouped(change.payable_before), money.grouped(change.payable_after)),
+        ("new accounts", f"{change.new_accounts:,}", money.grouped(change.new_payable)),
+        (
+            "vanished accounts",
+            f"{change.vanished_accounts:,}",
+            money.grouped(-change.vanished_payable),
+        ),
+    ]
+    largest = [
+        (
+            safe(movement.account_id),
+            money.grouped(movement.before),
+            money.grouped(movement.after),
+            signed(movement.after - movement.before),
+        )
+        for movement in change.largest
+    ]
+    parts = [
+        f"against {change.against} ({signed(moved)})",
+        aligned(rows, right=[1, 2], indent="  "),
+    ]
+    if largest:
+        parts += ["largest movements", aligned(largest, right=[1, 2, 3], indent="  ")]
+    return "\n".join(parts)
+
+
+def signed(amount: int) -> str:
+    """Write units with their sign, also a plus."""
+    return ("+" if amount > 0 else "") + money.grouped(amount)

@@ -1,0 +1,276 @@
+"""Publishing: a draft → a settlement in the book, complete or absent.
+
+The draft is written aside on the same file system, every file and folder is flushed, and
+one rename puts it in place. The rename is the commit and the guard against a second run:
+a folder cannot be renamed onto one that holds something. One lock covers the book, held by
+the operating system for as long as the process lives, so that a kill never leaves it stale.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from settlement import __version__, tables
+from settlement.book import DRAFTS, LOCK, MANIFEST, PRICES, Book, Settlement, digest_of
+from settlement.draft import Draft
+from settlement.errors import BookHeld, CannotWrite
+from settlement.month import Month
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from settlement.tables import Table
+
+ROWS_PER_GROUP = 1 << 18
+
+
+@contextlib.contextmanager
+def locked(book: Path) -> Iterator[None]:
+    """Hold the book for one run; raises `BookHeld` (saying who holds it) or `CannotWrite`.
+
+    Makes the book's folder where there is none; leaves none behind if nothing was published.
+    """
+    new = not book.exists()
+    lock = _acquire(book)
+    try:
+        yield
+    finally:
+        if new and not any(child.name != LOCK for child in book.iterdir()):
+            with contextlib.suppress(OSError):
+                (book / LOCK).unlink()
+                book.rmdir()
+        os.close(lock)
+
+
+def _acquire(book: Path) -> int:
+    """Open and lock the lock file; again if it was removed meanwhile by a leaving run."""
+    path = book / LOCK
+    while True:
+        try:
+            _make_folder(book)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 4096, 0).decode(errors="replace").strip()
+            os.close(lock)
+            raise BookHeld(
+                f"another run holds the book: {holder or 'it has just begun'}",
+                where=str(book),
+                cure="wait until it ends; a killed run holds nothing",
+            ) from error
+        except OSError as error:
+            os.close(lock)
+            raise _cannot_write(path, error) from error
+        if path.exists() and os.fstat(lock).st_ino == path.stat().st_ino:
+            break
+        os.close(lock)
+    began = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    command = " ".join(sys.argv)[:200]
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {began}: {command}"
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, holder.encode(errors="replace"), 0)
+    return lock
+
+
+def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
+    """Write a draft and put it in place; the caller holds the lock.
+
+    Args:
+        book: the book as it stands.
+        draft: what to publish.
+        now: the instant that is recorded as ``created_at``.
+
+    Returns:
+        The settlement, read back from where it now stands.
+
+    Raises:
+        CannotWrite: the file system refused; the book is as it was, unless the message says
+            that the settlement had already been put in place.
+    """
+    place = book.folder / str(draft.month) / f"r{draft.revision}"
+    aside = book.folder / DRAFTS / f"{draft.month}-r{draft.revision}-{os.getpid()}"
+    try:
+        clear_drafts(book.folder)
+        _make_folder(aside.parent)
+        aside.mkdir()
+        _write(aside, book, draft, now)
+        _put_in_place(aside, place, book.folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise BookHeld(
+                "another run has published it meanwhile",
+                where=str(place),
+                cure="this file system seems not to know locks; look at: settle status",
+            ) from error
+        if (place / MANIFEST).exists():
+            raise CannotWrite(
+                f"published, but the disk refused to confirm it ({error.strerror or error})",
+                where=str(place),
+                cure="check the disk, then run: settle check",
+            ) from error
+        raise _cannot_write(place, error) from error
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return Settlement.load(place)
+
+
+def clear_drafts(book: Path) -> None:
+    """Remove what killed runs left in the drafts; the caller holds the lock."""
+    with contextlib.suppress(FileNotFoundError):
+        for left in (book / DRAFTS).iterdir():
+            shutil.rmtree(left)
+
+
+def _write(aside: Path, book: Book, draft: Draft, now: datetime) -> None:
+    """Write and flush every file of the draft, and their folder."""
+    described = {
+        table.name: {
+            "rows": len(rows),
+            "sha256": _write_table(
+                aside / f"{table.name}.parquet", table, rows, draft.month, draft.revision
+            ),
+        }
+        for table, rows in draft.tables.items()
+    }
+    _write_bytes(aside / PRICES, draft.prices.raw)
+    previous = book.settlements[-1].sha256 if book.settlements else None
+    manifest = _manifest(draft, len(book.settlements) + 1, previous, now) | {"tables": described}
+    manifest["digest"] = digest_of(manifest)
+    ordered = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    _write_bytes(aside / MANIFEST, ordered.encode())
+    _flush_folder(aside)
+
+
+def _manifest(draft: Draft, number: int, previous: str | None, now: datetime) -> dict[str, Any]:
+    """Return the manifest in its order of keys, without tables and digest filled in."""
+    return {
+        "number": number,
+        "month": str(draft.month),
+        "revision": draft.revision,
+        "period": {"start": draft.period.start_text, "end": draft.period.end_text},
+        "rows": dict(draft.stated.rows),
+        "totals": draft.totals,
+        "tables": {},
+        "inputs": [dataclasses.asdict(file) for file in draft.inputs],
+        "options": dict(draft.options),
+        "rules_sha256": draft.version.digest,
+        "prices_sha256": draft.prices.digest,
+        "program": __version__,
+        "created_at": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "previous": previous,
+    }
+
+
+def _write_table(
+    path: Path, table: "Table", rows: "pd.DataFrame", month: Month, revision: int
+) -> str:
+    """Write one table as Parquet with page checksums; return the file's SHA-256."""
+    with path.open("xb") as file:
+        hashing = _Hashing(file)
+        with pq.ParquetWriter(
+            hashing,
+            table.published,
+            compression="zstd",
+            write_page_checksum=True,
+            use_dictionary=["month", *(c.name for c in table.columns if c.name in _REPEATING)],
+        ) as writer:
+            for batch in tables.batches(rows, ROWS_PER_GROUP):
+                writer.write_table(tables.to_arrow(table, batch, month, revision))
+        _flush(file)
+        return hashing.digest
+
+
+_REPEATING = {"item", "interface", "kind", "hold_month", "currency", "reason", "file", "unit_price"}
+"""Columns of few values, for which a dictionary is worth building."""
+
+
+class _Hashing:
+    """A file to write to that digests what passes through."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._sha256.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """The file is closed by whoever opened it, after it has been flushed to disk."""
+
+    @property
+    def digest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        _flush(file)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _put_in_place(aside: Path, place: Path, book: Path) -> None:
+    """Commit by one rename, with every folder flushed in the order that keeps it whole."""
+    _flush_folder(aside.parent)
+    place.parent.mkdir(exist_ok=True)
+    _flush_folder(book)
+    aside.rename(place)
+    _flush_folder(place.parent)
+    _flush_folder(aside.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each flushed into the one that holds it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _cannot_write(path: Path, error: OSError) -> CannotWrite:
+    return CannotWrite(
+        f"cannot write ({error.strerror or error})",
+        where=str(path),
+        cure="check permissions and free space; nothing was published",
+    )

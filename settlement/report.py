@@ -1,0 +1,106 @@
+"""What a person reads: summaries and tables for a terminal, in plain text.
+
+Widths count what is seen: a Chinese character takes two columns. Text from the log is made
+safe first, so that no control sequence of an account id reaches a terminal.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+LABELS = {
+    "read": "read",
+    "billed": "billed",
+    "duplicate": "delivered again",
+    "conflict": "same id, other call",
+    "outside_month": "outside the month",
+    "unbilled_interface": "unbilled interface",
+    "unbillable_status": "not charged by status",
+}
+MONEY = {
+    "list_amount": ("list amount", "原价"),
+    "voucher_amount": ("vouchers", "代金券"),
+    "rounding": ("rounding", "舍入"),
+    "payable": ("payable", "应付"),
+    "unfrozen": ("unfrozen", "解冻"),
+    "debited": ("debited", "扣费"),
+    "credited": ("credited", "退款"),
+    "frozen": ("frozen", "冻结"),
+}
+
+
+def width(text: str) -> int:
+    """Return how many terminal columns a text takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def safe(text: str) -> str:
+    """Return a text in which every control, format and private character is spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    """Fill a text up to a width, at its end, or before it when it belongs to the right."""
+    blank = " " * max(columns - width(text), 0)
+    return blank + text if right else text + blank
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = (), indent: str = "") -> str:
+    """Lay rows of cells out in columns, those in ``right`` to the right."""
+    if not rows:
+        return ""
+    widths = [max(width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    to_right = set(right)
+    return "\n".join(
+        indent
+        + "  ".join(
+            pad(cell, widths[column], right=column in to_right) for column, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def summary(manifest: Mapping[str, Any], currency: str) -> str:
+    """Say what a settlement came to: where each row went, and the money."""
+    counts = [
+        (label_of(bucket), f"{count:,}")
+        for bucket, count in manifest["rows"].items()
+        if count or bucket in {"read", "billed"}
+    ]
+    totals = manifest["totals"]
+    money = [("accounts", "账户", f"{totals['accounts']:,}")]
+    money += [
+        (english, chinese, f"{grouped(totals[name])} {currency}")
+        for name, (english, chinese) in MONEY.items()
+        if name not in {"rounding", "credited"} or grouped(totals[name]).strip("-0.")
+    ]
+    return (
+        "calls\n"
+        + aligned(counts, right=[1], indent="  ")
+        + "\nmoney\n"
+        + aligned(money, right=[2], indent="  ")
+    )
+
+
+def label_of(bucket: str) -> str:
+    """Name a bucket for a person."""
+    kind, _, reason = bucket.partition(".")
+    return f"{kind}: {reason.replace('_', ' ')}" if reason else LABELS[bucket]
+
+
+def grouped(amount: str) -> str:
+    """Part the thousands of a decimal written as text; at least two decimals, no idle zeros."""
+    sign = "-" if amount.startswith("-") else ""
+    whole, _, decimals = amount.removeprefix("-").partition(".")
+    return f"{sign}{int(whole):,}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
+def seconds(stages: Mapping[str, float]) -> str:
+    """Say how long a run took, and its stages."""
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in stages.items())
+    return f"{sum(stages.values()):.2f} s ({parts})"

@@ -1,0 +1,319 @@
+"""Settling a month: the one straight line from the call log to the book.
+
+    call log → usage → lines → invoices → entries → book
+
+First everything is gathered (price book, book, log), then decided by pure functions into a
+draft, and only then acted upon, by one publication. ``run`` and ``plan`` share all but the
+last step, so a plan shows what a run would publish.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+
+import pandas as pd
+
+from settlement import changes, invoicing, laws, ledger, logfiles, publish, rating, tables, usage
+from settlement.book import Book, Settlement
+from settlement.draft import Draft
+from settlement.errors import BadConfig, BadInput, MissingInput, OtherOutcome, WrongUsage
+from settlement.laws import Statement
+from settlement.logfiles import CallLog
+from settlement.month import Month, is_over, months_between, zone_named
+from settlement.prices import PriceBook
+from settlement.progress import Progress, silent
+from settlement.usage import Counted
+
+KEPT_REJECTS = 1_000_000
+"""How many rejected rows are kept whatever share of the log they are."""
+SHOWN_REJECTS = 10
+"""How many rejected rows a refusal shows."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to settle, from which log, into which book, and under which conditions.
+
+    ``max_rejects`` is the largest share of the month's rows that may be rejected;
+    ``naive_timestamps`` says in which zone timestamps without one were written; ``now`` is
+    the instant taken for the present, ``now_set`` whether it was given instead of the clock.
+    """
+
+    month: Month
+    logs: str
+    book: Path
+    prices: PriceBook
+    now: datetime
+    now_set: bool = False
+    naive_timestamps: str | None = None
+    max_rejects: Fraction = Fraction(1, 10_000)
+    allow_empty: bool = False
+    allow_gap: bool = False
+    threads: int | None = None
+
+    @property
+    def options(self) -> dict[str, str | None]:
+        """What the manifest records of the conditions that can change an outcome."""
+        return {"naive_timestamps": self.naive_timestamps}
+
+    @property
+    def recorded(self) -> dict[str, str | None]:
+        """The options, and the instant that stood in for the clock, if one did."""
+        return self.options | {"now": self.now.isoformat() if self.now_set else None}
+
+
+@dataclass
+class Stopwatch:
+    """Seconds per stage of a run, in the order in which they were entered."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + passed
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run came to.
+
+    ``outcome`` is ``published``; ``settled already`` where nothing had changed since; or
+    ``same outcome`` where something had, and counting again gave the same month.
+    """
+
+    outcome: str
+    settlement: Settlement
+    seconds: dict[str, float]
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would publish, the settlement that stands, and the month before."""
+
+    draft: Draft
+    standing: Settlement | None
+    before: Settlement | None
+    difference: str
+    seconds: dict[str, float]
+    skipped: int
+
+
+def run(order: Order, progress: Progress = silent) -> Done:
+    """Settle a month and publish it; do nothing where it is settled with the same outcome.
+
+    Raises:
+        WrongUsage: the month is not over, or an earlier month must be settled first.
+        MissingInput: there is no log, or no call in the month.
+        BadInput: the log or the price book is refused, or too many rows are rejected.
+        BadConfig: currency or time zone differ from what the book was settled in.
+        BookHeld: another run holds the book.
+        OtherOutcome: the month is settled, and settling it now would give another outcome.
+        CannotWrite: the file system refused; nothing was published.
+    """
+    watch = Stopwatch()
+    _check_month(order)
+    log = _find(order, watch)
+    with publish.locked(order.book):
+        book = Book.open(order.book)
+        _check_book(order, book)
+        standing = book.months.get(order.month)
+        if standing and _is_unchanged(order, log, standing, watch):
+            return Done("settled already", standing, watch.seconds, log.skipped)
+        draft = _decide(order, book, _count(order, log, watch, progress), watch)
+        if standing:
+            difference = changes.difference(draft, standing, book)
+            if difference:
+                raise _other_outcome(standing, difference)
+            return Done("same outcome", standing, watch.seconds, log.skipped)
+        with watch.stage("publish"):
+            settlement = publish.publish(book, draft, order.now)
+    return Done("published", settlement, watch.seconds, log.skipped)
+
+
+def plan(order: Order, progress: Progress = silent) -> Planned:
+    """Work out what `run` would publish, and write nothing. Raises what `run` raises."""
+    watch = Stopwatch()
+    _check_month(order)
+    book = Book.open(order.book)
+    _check_book(order, book)
+    log = _find(order, watch)
+    draft = _decide(order, book, _count(order, log, watch, progress), watch)
+    standing = book.months.get(order.month)
+    difference = changes.difference(draft, standing, book) if standing else ""
+    before = book.before(order.month)
+    return Planned(draft, standing, before, difference, watch.seconds, log.skipped)
+
+
+def _check_month(order: Order) -> None:
+    """Refuse a month that is not over, or that no version of the price book covers."""
+    order.prices.version_for(order.month)
+    if not is_over(order.month, order.now, order.prices.zone):
+        end = order.month.period(order.prices.zone).end_text
+        raise WrongUsage(
+            "the month is not over",
+            where=str(order.month),
+            cure=f"it ends at {end} ({order.prices.timezone})",
+        )
+
+
+def _check_book(order: Order, book: Book) -> None:
+    """Refuse another currency or zone than the book's, and a gap before the month."""
+    if book.settlements:
+        settled = book.settlements[-1].price_book
+        for name, old, new in (
+            ("currency", settled.currency.code, order.prices.currency.code),
+            ("timezone", settled.timezone, order.prices.timezone),
+        ):
+            if old != new:
+                raise BadConfig(
+                    f"{name} is {new}, but the book was settled in {old}",
+                    where="price book",
+                    cure=f"write {name} = {old!r}, or begin another book",
+                )
+    newest = book.newest_month
+    if newest and not order.allow_gap:
+        missing = months_between(newest, order.month)
+        if missing:
+            raise WrongUsage(
+                f"{missing[0]} is not settled yet",
+                where=str(order.month),
+                cure=f"settle {missing[0]} first, or pass --allow-gap",
+            )
+
+
+def _find(order: Order, watch: Stopwatch) -> CallLog:
+    with watch.stage("find"):
+        return logfiles.find(order.logs)
+
+
+def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress) -> Counted:
+    """Count the month's calls, and refuse an empty month and too many rejects."""
+    version = order.prices.version_for(order.month)
+    with watch.stage("count"), progress(log.rows, log.size) as advance:
+        counted = usage.count(
+            log,
+            order.month.period(order.prices.zone),
+            version,
+            naive_zone=zone_named(order.naive_timestamps) if order.naive_timestamps else None,
+            threads=order.threads,
+            keep_rejects=max(int(order.max_rejects * log.rows), KEPT_REJECTS),
+            progress=advance,
+        )
+    rows = counted.rows
+    if not in_month(rows) and not order.allow_empty:
+        raise MissingInput(
+            f"no call in {order.month} among {rows['read']:,} rows",
+            where=order.logs,
+            cure="check the path; if nobody called, pass --allow-empty",
+        )
+    if rejected(rows) > order.max_rejects * in_month(rows):
+        raise _too_many_rejects(order, counted)
+    if counted.rejected > len(counted.rejects):
+        raise BadInput(
+            f"{rows['rejected.missing_timestamp']:,} rows have no timestamp, more than can be kept",
+            where=order.logs,
+            cure="mend the log, or move those files out of it",
+        )
+    return counted
+
+
+def in_month(rows: Mapping[str, int]) -> int:
+    """Return how many rows lie in the month for certain."""
+    return rows["read"] - rows["outside_month"] - rows["rejected.missing_timestamp"]
+
+
+def rejected(rows: Mapping[str, int]) -> int:
+    """Return how many rows of the month were rejected."""
+    kept = sum(count for bucket, count in rows.items() if bucket.startswith("rejected."))
+    return kept - rows["rejected.missing_timestamp"]
+
+
+def _too_many_rejects(order: Order, counted: Counted) -> BadInput:
+    rows = counted.rows
+    reasons = [f"{count:,} {name}" for name, count in rows.items() if name.startswith("rejected.")]
+    first = counted.rejects.head(SHOWN_REJECTS)
+    return BadInput(
+        f"{rejected(rows):,} of {in_month(rows):,} rows of {order.month} are rejected",
+        where=order.logs,
+        cure=f"mend the log, or allow more than {float(order.max_rejects)} by --max-rejects",
+        details=[", ".join(reasons)]
+        + [
+            f"{row.file} row {row.row}: {row.reason} (request_id {row.request_id!r}, account_id "
+            f"{row.account_id!r}, interface {row.interface!r}, {row.timestamp})"
+            for row in first.itertuples()
+        ],
+    )
+
+
+def _decide(order: Order, book: Book, counted: Counted, watch: Stopwatch) -> Draft:
+    """Turn the counts into a draft that obeys the laws."""
+    with watch.stage("rate"):
+        version = order.prices.version_for(order.month)
+        lines = rating.rate(counted.usage, version)
+        invoices = invoicing.invoice(lines, order.prices.currency)
+        entries = _entries(order, book, invoices)
+        stated = Statement(counted.rows, counted.usage, lines, invoices, entries, counted.rejects)
+        _refuse_broken(laws.broken(stated, order.prices.currency))
+    return Draft(
+        order.month,
+        1,
+        order.month.period(order.prices.zone),
+        stated,
+        counted.inputs,
+        order.recorded,
+        order.prices,
+        version,
+    )
+
+
+def _entries(order: Order, book: Book, invoices: pd.DataFrame) -> pd.DataFrame:
+    """Post the month: with its holds if it is the newest, debits alone if it is older."""
+    rule = order.prices.version_for(order.month).freeze
+    newest = book.newest_month
+    if newest and order.month <= newest:
+        holds = frozen = tables.empty(ledger.HOLDS)
+    else:
+        holds = book.open_holds()
+        frozen = ledger.freeze(order.month, invoices, rule, order.prices.currency)
+    entries = ledger.post(invoices, holds, frozen)
+    _refuse_broken(laws.broken_posting(entries, holds, invoices, frozen))
+    return entries
+
+
+def _refuse_broken(broken: list[str]) -> None:
+    if broken:
+        raise AssertionError("a law is broken, nothing was published: " + " · ".join(broken))
+
+
+def _is_unchanged(order: Order, log: CallLog, standing: Settlement, watch: Stopwatch) -> bool:
+    """Tell whether files, options and rules are those the month was settled from."""
+    manifest = standing.manifest
+    version = order.prices.version_for(order.month)
+    if manifest["rules_sha256"] != version.digest:
+        return False
+    if {name: manifest["options"].get(name) for name in order.options} != order.options:
+        return False
+    with watch.stage("compare"):
+        zone = zone_named(order.naive_timestamps) if order.naive_timestamps else None
+        period = order.month.period(order.prices.zone)
+        touching = logfiles.touching(log, period, zone)
+        return [asdict(file) for file in touching] == list(manifest["inputs"])
+
+
+def _other_outcome(standing: Settlement, difference: str) -> OtherOutcome:
+    return OtherOutcome(
+        f"settled as {standing.name}, and would come out otherwise now: {difference}",
+        where=str(standing.month),
+        cure=f"if that is right, run: settle run {standing.month} --revise --reason TEXT",
+    )
