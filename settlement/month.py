@@ -110,8 +110,12 @@ def months_between(first: Month, last: Month) -> list[Month]:
 
 
 def last_ended(now: datetime, zone: ZoneInfo) -> Month:
-    """Return the newest month that is over in a zone at an instant."""
-    return Month.of(now, zone).previous
+    """Return the newest month that is over in a zone at an instant.
+
+    Where clocks go back over midnight, the local date lies in a month that is over already.
+    """
+    month = Month.of(now, zone)
+    return month if is_over(month, now, zone) else month.previous
 
 
 def is_over(month: Month, now: datetime, zone: ZoneInfo) -> bool:
