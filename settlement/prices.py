@@ -126,11 +126,7 @@ class PriceBook:
             BadInput: it is not a price book; the message names the key and the cure.
         """
         try:
-            return _price_book(_Reader(tomllib.loads(raw.decode("utf-8")), name), raw)
-        except UnicodeDecodeError as error:
-            raise BadInput("not UTF-8", where=name, cure="save it as UTF-8") from error
-        except tomllib.TOMLDecodeError as error:
-            raise BadInput(f"not TOML: {error}", where=name, cure="mend that line") from error
+            return _price_book(_Reader(_toml(raw, name), name), raw)
         except RecursionError as error:
             raise BadInput("nested too deep", where=name, cure="write it flat") from error
 
@@ -159,6 +155,15 @@ class PriceBook:
 def canonical_json(value: object) -> bytes:
     """Write JSON in the one form that digests are taken of: sorted, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _toml(raw: bytes, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadInput("not UTF-8", where=name, cure="save it as UTF-8") from error
+    except ValueError as error:  # not only TOMLDecodeError: a number of thousands of digits too
+        raise BadInput(f"not TOML: {error}", where=name, cure="mend that line") from error
 
 
 class _Reader:
@@ -237,7 +242,10 @@ class _Reader:
 
 
 def _shown(value: object) -> str:
-    written = repr(value)
+    try:
+        written = repr(value)
+    except ValueError:  # Python refuses to write a number of thousands of digits
+        return "so large a number"
     return written if len(written) <= 60 else written[:57] + "…"
 
 
@@ -286,6 +294,7 @@ def _version(reader: _Reader) -> Version:
             "billable_status",
         )
     items = tuple(map(_item, reader.tables("item")))
+    shared = reader.table_at("shared", {})
     version = Version(
         effective_from,
         items,
@@ -293,7 +302,7 @@ def _version(reader: _Reader) -> Version:
         billable,
         reader.texts("unbilled_interfaces", ()),
         reader.flag("deduplicate", default=True),
-        MappingProxyType(reader.table_at("shared", {}).table),
+        MappingProxyType({interface: shared.text(interface) for interface in shared.table}),
         hashlib.sha256(canonical_json(reader.table)).hexdigest(),
     )
     _check_interfaces(version, reader)
