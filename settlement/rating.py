@@ -47,6 +47,7 @@ def rate(usage: pd.DataFrame, version: Version) -> pd.DataFrame:
     }
     item_names = tables.arrow_text(heads["item"])
     which = pc.index_in(item_names, pa.array([item.code for item in version.items], "large_string"))
+    _refuse_unpriced(item_names, which)
     which = which.to_numpy(zero_copy_only=False)
     for position, item in enumerate(version.items):
         rows = np.flatnonzero(which == position)
@@ -59,6 +60,13 @@ def rate(usage: pd.DataFrame, version: Version) -> pd.DataFrame:
         | priced
         | {"amount": amount},
     )
+
+
+def _refuse_unpriced(items: pa.Array, which: pa.Array) -> None:
+    """Raise `WrongTable` where usage names an item the version lacks: it would cost nothing."""
+    if which.null_count:
+        unpriced = items.filter(which.is_null())[0].as_py()
+        raise tables.WrongTable(f"usage: item {unpriced!r} is not in the price book")
 
 
 def price(item: Item, calls: "Ints") -> "dict[str, Ints]":

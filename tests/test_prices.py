@@ -415,8 +415,9 @@ def items(draw: st.DrawFn) -> Item:
     tiers = tuple(map(Tier, [*bounds, None], prices))
     free = draw(st.sampled_from([0, 0, 1, 5, 30, 70]))
     mode = draw(st.sampled_from(get_args(Mode)))
-    basis = draw(st.sampled_from(get_args(TierBasis))) if mode == "volume" else "gross"
-    return Item("x", "X", ("X",), tiers, free, mode, basis)
+    if mode == "graduated":
+        return Item("x", "X", ("X",), tiers, free, mode)
+    return Item("x", "X", ("X",), tiers, free, mode, draw(st.sampled_from(get_args(TierBasis))))
 
 
 def bill(item: Item, calls: int) -> int:
