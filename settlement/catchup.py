@@ -1,0 +1,47 @@
+"""Catching up: the months that are over and not settled, and settling them in order.
+
+Nothing is remembered between two calls: what is due follows from the book and the clock
+alone, so a service that was off for a year asks the same question as one that was not.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from settlement.book import Book
+from settlement.month import Month, last_ended, months_between
+
+if TYPE_CHECKING:
+    from settlement.settle import Done, Order
+
+
+def due(book: Book, now: datetime, zone: ZoneInfo, first_month: Month | None = None) -> list[Month]:
+    """Return every month that is over and not settled, oldest first.
+
+    They run from the month after the newest settled one to the month that last ended. An
+    empty book begins with ``first_month``, else with the month that last ended. Months older
+    than the newest settled one are a person's business: their holds have moved on.
+
+    Args:
+        book: the book as it stands.
+        now: the instant taken for the present.
+        zone: the billing zone, in which months end.
+        first_month: where an empty book begins; a book that is not empty ignores it.
+    """
+    last = last_ended(now, zone)
+    newest = book.newest_month
+    first = newest.next if newest else first_month or last
+    return [first, *months_between(first, last.next)] if first <= last else []
+
+
+def catch_up(months: Iterable[Month], order_of: Callable[[Month], "Order"]) -> Iterator["Done"]:
+    """Settle months in order, yielding what each came to; stop at the first refusal.
+
+    A later month must not pass an earlier one, whose holds it releases, so a refusal (any
+    `SettlementError` of `settle.run`) is raised and nothing after it is tried.
+    """
+    from settlement import settle
+
+    for month in months:
+        yield settle.run(order_of(month))

@@ -1,0 +1,234 @@
+"""What every program here shares with the shell: options, clock, signals, exit codes.
+
+The environment and the clock are read here and nowhere below. A refusal is one line on
+stderr and its exit code; SIGTERM and SIGINT unwind, so that nothing is left half-written;
+a traceback means a bug.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from settlement.errors import BadConfig, CannotRead, MissingInput, SettlementError, WrongUsage
+from settlement.month import Month
+from settlement.prices import PriceBook
+from settlement.report import safe
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Interrupted(BaseException):
+    """SIGTERM or SIGINT came. Not an `Exception`, so that nothing mistakes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        self.name = signal.Signals(number).name
+        self.exit_code = 128 + number
+        super().__init__(self.name)
+
+
+def month_of(text: str) -> Month:
+    """Read an option that is a month, ``YYYY-MM``."""
+    try:
+        return Month.parse(text)
+    except WrongUsage as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def share_of(text: str) -> Fraction:
+    """Read an option that is a share from 0 to 1, kept exact."""
+    try:
+        share = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(-1)
+    if not 0 <= share <= 1:
+        raise click.BadParameter(f"{text!r} is not a share from 0 to 1, such as 0.0001")
+    return share
+
+
+def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Return several options as one, in this order."""
+
+    def decorate(function: _F) -> _F:
+        for option in reversed(decorators):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+logs = click.option(
+    "--logs",
+    default="data/logs",
+    show_default=True,
+    envvar="SETTLE_LOGS",
+    help="the call log: a folder, file, glob or URL",
+)
+book = click.option(
+    "--book",
+    default=Path("data/book"),
+    show_default=True,
+    envvar="SETTLE_BOOK",
+    type=click.Path(path_type=Path),
+    help="the folder of all settlements",
+)
+prices = click.option(
+    "--prices",
+    default=Path("data/price_book.toml"),
+    show_default=True,
+    envvar="SETTLE_PRICES",
+    type=click.Path(path_type=Path),
+    help="the price book",
+)
+counting = options(
+    click.option(
+        "--naive-timestamps",
+        metavar="ZONE",
+        envvar="SETTLE_NAIVE_TIMESTAMPS",
+        help="the zone of timestamps that have none",
+    ),
+    click.option(
+        "--max-rejects",
+        type=share_of,
+        metavar="SHARE",
+        default="0.0001",
+        show_default=True,
+        envvar="SETTLE_MAX_REJECTS",
+        help="the largest share of rows that may be rejected",
+    ),
+    click.option(
+        "--allow-empty",
+        is_flag=True,
+        envvar="SETTLE_ALLOW_EMPTY",
+        help="settle a month in which nobody called",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        envvar="SETTLE_THREADS",
+        help="threads that read the log  [default: one per core]",
+    ),
+)
+
+
+def price_book(path: Path) -> PriceBook:
+    """Read the price book; raises `MissingInput`, `CannotRead` or `BadInput`."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingInput(
+            "no price book", where=str(path), cure="name it with --prices"
+        ) from error
+    except OSError as error:
+        raise CannotRead(
+            f"cannot read ({error.strerror})", where=str(path), cure="check its permissions"
+        ) from error
+    return PriceBook.parse(raw, str(path))
+
+
+def now() -> datetime:
+    """Return the present, or the instant in SETTLE_NOW that stands in for it.
+
+    Raises:
+        BadConfig: SETTLE_NOW is not an instant with its offset from UTC.
+    """
+    given = os.environ.get("SETTLE_NOW")
+    if given is None:
+        return datetime.now(UTC)
+    try:
+        instant = datetime.fromisoformat(given)
+        if instant.tzinfo is None:
+            raise _bad_now(given)
+        return instant.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise _bad_now(given) from error
+
+
+def _bad_now(given: str) -> BadConfig:
+    return BadConfig(
+        "not an instant",
+        where=f"SETTLE_NOW={given!r}",
+        cure="write it like 2026-03-01T02:00:00Z",
+    )
+
+
+def now_set() -> bool:
+    """Tell whether SETTLE_NOW stands in for the clock."""
+    return "SETTLE_NOW" in os.environ
+
+
+def to_stderr(line: str) -> None:
+    """Write a message."""
+    click.echo(line, err=True)
+
+
+def main(
+    command: click.Command,
+    name: str,
+    arguments: Sequence[str] | None = None,
+    say: Callable[[str], object] = to_stderr,
+) -> NoReturn:
+    """Run a command of this name as a program, and leave with its exit code.
+
+    What went wrong is said by ``say``, a line at a time; a service has lines of its own form.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by whoever started us
+            signal.signal(number, _interrupt)
+    sys.exit(_exit_code(command, name, arguments, say))
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind once: a second signal must not disturb the clearing up."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def _exit_code(
+    command: click.Command,
+    name: str,
+    arguments: Sequence[str] | None,
+    say: Callable[[str], object],
+) -> int:
+    try:
+        # Not `command.main`, which turns a closed pipe into exit code 1.
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with command.make_context(name, given) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(_wrong_usage(name, error), err=True)
+        return error.exit_code
+    except Interrupted as signalled:
+        say(f"{name}: {signalled.name}; nothing was left half-written")
+        return signalled.exit_code
+    except BrokenPipeError:
+        # Whoever read the output has left; keep Python from flushing into nothing again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CannotRead.exit_code
+    except SettlementError as error:
+        say(f"{name}: {safe(str(error))}")
+        for line in error.details:
+            say(f"  {safe(line)}")
+        return error.exit_code
+    return 0
+
+
+def _wrong_usage(name: str, error: click.ClickException) -> str:
+    """Say on one line what is wrong with a command, and where its help is."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    said = safe(" ".join(error.format_message().split()))
+    return f"{name}: {said.removesuffix('.')}; see: {context.command_path if context else name} -h"

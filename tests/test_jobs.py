@@ -1,0 +1,312 @@
+"""The jobs as real processes, and the trigger's fire times over changes of the clock."""
+
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
+from itertools import islice, pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from apscheduler.triggers.interval import IntervalTrigger
+
+from jobs.scheduler import Daily, serve
+from settlement import publish
+from settlement.book import Book
+from settlement.errors import MissingInput
+from settlement.settle import Done
+from tests.drawn import rows
+from tests.small import write_month, write_world
+
+ROOT = Path(__file__).parent.parent
+NOW = "2026-03-01T02:00:00+08:00"
+PATIENCE = 60.0
+
+
+def environment(world: Path, **more: str) -> dict[str, str]:
+    """The environment of a job that settles this world."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("SETTLE_")}
+    return own | {
+        "SETTLE_LOGS": str(world / "logs"),
+        "SETTLE_BOOK": str(world / "book"),
+        "SETTLE_PRICES": str(world / "prices.toml"),
+        "SETTLE_NOW": NOW,
+        **more,
+    }
+
+
+def run_once(world: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.once", *arguments],
+        cwd=ROOT,
+        env=environment(world, **more),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def published(world: Path) -> list[str]:
+    """The settlements of the book in the order in which they were published."""
+    return [settlement.name for settlement in Book.open(world / "book").settlements]
+
+
+# ---------------------------------------------------------------- one round
+
+
+def test_once_settles_what_is_due_in_order_and_then_nothing(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2026-01", "2026-02")
+    first = run_once(world, "--first-month", "2026-01")
+    lines = first.stderr.splitlines()
+    assert (first.returncode, first.stdout, len(lines)) == (0, "", 2)
+    assert lines[0].startswith(
+        "2026-01 r1: published, 3 of 6 calls billed, 2 accounts, payable 1.50 CNY, frozen 1.80 CNY"
+    )
+    assert lines[1].startswith("2026-02 r1: published")
+    assert published(world) == ["2026-01 r1", "2026-02 r1"]
+
+    again = run_once(world)
+    assert (again.returncode, again.stderr) == (0, "nothing is due\n")
+    assert published(world) == ["2026-01 r1", "2026-02 r1"]
+
+
+def test_once_takes_options_before_the_environment(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2026-01", "2026-02")
+    done = run_once(
+        world, "--logs", str(world / "logs"), SETTLE_LOGS="nowhere", SETTLE_FIRST_MONTH="2026-01"
+    )
+    assert done.returncode == 0
+    assert published(world) == ["2026-01 r1", "2026-02 r1"]
+
+
+def test_once_stops_at_a_month_without_calls_and_goes_on_from_there(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2025-12", "2026-02")
+    stopped = run_once(world, SETTLE_FIRST_MONTH="2025-12")
+    assert stopped.returncode == 66
+    assert "no call in 2026-01" in stopped.stderr.splitlines()[-1]
+    assert published(world) == ["2025-12 r1"]
+
+    write_month(world / "logs", "2026-01")
+    assert run_once(world).returncode == 0
+    assert published(world) == ["2025-12 r1", "2026-01 r1", "2026-02 r1"]
+
+
+REFUSALS = """
+variable                 value                exit  says
+---
+SETTLE_LOGS              nowhere/at/all       66    nowhere/at/all
+SETTLE_PRICES            nowhere.toml         66    nowhere.toml
+SETTLE_PRICES            pyproject.toml       65    unknown_key
+SETTLE_NOW               yesterday            78    SETTLE_NOW='yesterday'
+SETTLE_NOW               2026-03-01T02:00:00  78    not_an_instant
+SETTLE_FIRST_MONTH       2026-13              2     2026-13
+SETTLE_MAX_REJECTS       half                 2     share
+SETTLE_NAIVE_TIMESTAMPS  Mars/Olympus         78    Mars/Olympus
+"""
+
+
+@pytest.mark.parametrize("row", rows(REFUSALS)[1:], ids=" ".join)
+def test_once_refuses_in_one_line_with_the_exit_code(tmp_path: Path, row: list[str]) -> None:
+    variable, value, code, says = row
+    world = write_world(tmp_path, "2026-02")
+    refused = run_once(world, **{variable: value})
+    assert refused.returncode == int(code), refused.stderr
+    assert says.replace("_", " ") in refused.stderr.splitlines()[-1].replace("_", " ")
+    assert "Traceback" not in refused.stderr
+    assert not (world / "book").exists()
+
+
+def test_once_leaves_a_held_book_alone(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2026-02")
+    with publish.locked(world / "book"):
+        assert run_once(world).returncode == 75
+    assert run_once(world).returncode == 0
+
+
+# ---------------------------------------------------------------- the service
+
+
+@contextmanager
+def service(
+    world: Path, *arguments: str, **more: str
+) -> Iterator[tuple[subprocess.Popen[str], "queue.Queue[str]"]]:
+    """The scheduler as a process, and its lines as they come; killed if a test leaves it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.scheduler", *arguments],
+        cwd=ROOT,
+        env=environment(world, **more),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    lines: queue.Queue[str] = queue.Queue()
+    pipe = process.stderr
+
+    def read() -> None:
+        for line in pipe:
+            lines.put(line)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield process, lines
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        pipe.close()
+
+
+def until(lines: "queue.Queue[str]", text: str) -> list[str]:
+    """Read lines up to the first that holds a text; fails if none comes in time."""
+    read: list[str] = []
+    while not read or text not in read[-1]:
+        try:
+            read.append(lines.get(timeout=PATIENCE))
+        except queue.Empty:
+            pytest.fail(f"no {text!r} in {read}")
+    return read
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_service_settles_at_its_start_and_stops_when_told(tmp_path: Path, stop: int) -> None:
+    world = write_world(tmp_path, "2026-01", "2026-02")
+    with service(world, "--at", "03:30", SETTLE_FIRST_MONTH="2026-01") as (process, lines):
+        read = until(lines, "next tick at")
+        assert published(world) == ["2026-01 r1", "2026-02 r1"]
+        assert [line.split()[1] for line in read if "published" in line] == ["2026-01", "2026-02"]
+        for line in read:
+            datetime.strptime(line.split()[0], "%Y-%m-%dT%H:%M:%SZ")
+        assert read[-1].endswith("T03:30:00+08:00\n")
+        began = time.monotonic()
+        process.send_signal(stop)
+        assert process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 10
+
+
+def test_service_outlives_a_refused_tick(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2026-01")
+    with service(world) as (process, lines):
+        read = until(lines, "next tick at")
+        refusals = [line for line in read if "refused, the next tick tries again" in line]
+        assert len(refusals) == 1
+        assert "no call in 2026-02" in refusals[0]
+        assert process.poll() is None
+        assert not (world / "book").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code"),
+    [("SETTLE_PRICES", "nowhere.toml", 66), ("SETTLE_NOW", "soon", 78), ("SETTLE_AT", "25:00", 2)],
+)
+def test_service_does_not_start_misconfigured(
+    tmp_path: Path, variable: str, value: str, code: int
+) -> None:
+    with service(write_world(tmp_path), **{variable: value}) as (process, _lines):
+        assert process.wait(PATIENCE) == code
+
+
+@pytest.mark.parametrize("module", ["once", "scheduler"])
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_interrupted_leaves_nothing(
+    tmp_path: Path, module: str, stop: int, code: int
+) -> None:
+    world = write_world(tmp_path, "2026-02")
+    original = world / "logs" / "2026-02.parquet"
+    for number in range(6000):  # so many files that the run is still on when the signal comes
+        os.link(original, world / "logs" / f"{number}.parquet")
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"jobs.{module}"],
+        cwd=ROOT,
+        env=environment(world),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not (world / "book" / ".lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, errors
+    assert errors.splitlines()[-1].endswith("nothing was left half-written")
+    assert not (world / "book").exists()
+
+
+def test_a_failed_tick_is_tried_again_and_an_exit_ends_the_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = [
+        SystemExit(7),
+        ZeroDivisionError("a mistake of ours"),
+        MissingInput("no call", where="logs", cure="wait"),
+    ]
+
+    def settle_due() -> Iterator[Done]:
+        raise failures.pop()
+
+    with (
+        caplog.at_level(logging.INFO, "jobs.scheduler"),
+        pytest.raises(SystemExit) as leaving,
+    ):
+        serve(settle_due, IntervalTrigger(seconds=0.05, timezone=UTC))
+    assert leaving.value.code == 7
+    levels = [(r.levelname, r.exc_info is not None) for r in caplog.records if r.levelno > 20]
+    assert levels == [("ERROR", False), ("ERROR", True)]
+    assert "logs: no call; wait" in caplog.text
+
+
+# ---------------------------------------------------------------- the trigger
+
+FIRES = """
+zone              at     from                  fires in UTC, over three days
+---
+Asia/Shanghai     02:00  2026-02-27T17:59:59Z  27T18:00  28T18:00  01T18:00
+Asia/Shanghai     02:00  2026-02-27T18:00:01Z  28T18:00  01T18:00  02T18:00
+America/New_York  01:30  2026-10-31T12:00:00Z  01T05:30  02T06:30  03T06:30
+America/New_York  01:30  2026-11-01T05:45:00Z  02T06:30  03T06:30  04T06:30
+America/New_York  01:30  2026-11-01T06:15:00Z  02T06:30  03T06:30  04T06:30
+America/New_York  02:00  2026-11-01T06:15:00Z  01T07:00  02T07:00  03T07:00
+America/New_York  02:00  2026-10-31T12:00:00Z  01T07:00  02T07:00  03T07:00
+America/New_York  00:30  2026-03-07T12:00:00Z  08T05:30  09T04:30  10T04:30
+America/New_York  02:30  2026-03-07T12:00:00Z  08T07:30  09T06:30  10T06:30
+Europe/Berlin     02:30  2026-10-24T12:00:00Z  25T00:30  26T01:30  27T01:30
+"""
+
+
+def fires(trigger: Daily, start: datetime) -> Iterator[datetime]:
+    """Fire times as APScheduler asks for them, a moment after each has fired."""
+    fire = trigger.get_next_fire_time(None, start)
+    while True:
+        yield fire
+        fire = trigger.get_next_fire_time(fire, fire.astimezone(UTC) + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("row", rows(FIRES)[1:], ids=" ".join)
+def test_trigger_fires_once_a_day_over_changes_of_the_clock(row: list[str]) -> None:
+    zone, at, start, *expected = row
+    trigger = Daily(time_of_day.fromisoformat(at), ZoneInfo(zone))
+    found = islice(fires(trigger, datetime.fromisoformat(start)), len(expected))
+    assert [f"{fire.astimezone(UTC):%dT%H:%M}" for fire in found] == expected
+
+
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", "America/Havana", "Australia/Lord_Howe", "Africa/Cairo"]
+)
+@pytest.mark.parametrize("at", ["00:00", "00:30", "01:30", "01:45", "02:00", "02:30", "23:30"])
+def test_trigger_fires_on_every_local_date_of_a_year(zone: str, at: str) -> None:
+    trigger = Daily(time_of_day.fromisoformat(at), ZoneInfo(zone))
+    found = [
+        fire.astimezone(UTC).astimezone(ZoneInfo(zone))
+        for fire in islice(fires(trigger, datetime(2026, 1, 2, tzinfo=UTC)), 366)
+    ]
+    assert all(later.date() - fire.date() == timedelta(days=1) for fire, later in pairwise(found))
