@@ -28,7 +28,7 @@ settle: setup  ## settle a month and export it for finance: make settle MONTH=20
 	@$(BIN)/settle export $(MONTH) --book $(BOOK) --out $(EXPORTS)/$(MONTH)
 
 schedule: setup  ## run the service that settles every month that is over
-	@$(BIN)/python -m jobs.scheduler
+	@$(BIN)/python -m jobs.scheduler --logs $(LOGS) --book $(BOOK) --prices $(PRICES)
 
 test: setup lint  ## everything CI runs: lint, types, tests
 	@$(BIN)/python -m pytest

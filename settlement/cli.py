@@ -6,128 +6,43 @@ exit code; a traceback means a bug.
 """
 
 import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from fractions import Fraction
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from settlement import __version__
+from settlement import __version__, shell
 from settlement.book import Book, Settlement
-from settlement.errors import BadConfig, CannotRead, MissingInput, SettlementError, WrongUsage
+from settlement.errors import MissingInput
 from settlement.month import Month, last_ended, months_between
-from settlement.prices import PriceBook
 from settlement.report import aligned, grouped, safe, seconds, summary
 
 if TYPE_CHECKING:
     from settlement.settle import Order
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-INTERRUPTED, TERMINATED = 130, 143
 
-
-class _MonthType(click.ParamType[Month]):
-    name = "month"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Month:
-        try:
-            return value if isinstance(value, Month) else Month.parse(str(value))
-        except WrongUsage as error:
-            self.fail(str(error), param, ctx)
-
-
-class _ShareType(click.ParamType[Fraction]):
-    name = "share"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Fraction:
-        try:
-            share = Fraction(str(value))
-        except (ValueError, ZeroDivisionError):
-            share = Fraction(-1)
-        if not 0 <= share <= 1:
-            self.fail(f"{value!r} is not a share from 0 to 1, such as 0.0001", param, ctx)
-        return share
-
-
-def _options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
-    def decorate(function: _F) -> _F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-_month = click.argument("month", type=_MonthType(), required=False, envvar="SETTLE_MONTH")
-_logs = click.option(
-    "--logs",
-    default="data/logs",
-    show_default=True,
-    envvar="SETTLE_LOGS",
-    help="the call log: a folder, file, glob or URL",
+_month = click.argument(
+    "month", type=shell.month_of, required=False, metavar="[MONTH]", envvar="SETTLE_MONTH"
 )
-_book = click.option(
-    "--book",
-    default=Path("data/book"),
-    show_default=True,
-    envvar="SETTLE_BOOK",
-    type=click.Path(path_type=Path),
-    help="the folder of all settlements",
+_json = click.option(
+    "--json", "as_json", is_flag=True, envvar="SETTLE_JSON", help="print one JSON object"
 )
-_prices = click.option(
-    "--prices",
-    default=Path("data/price_book.toml"),
-    show_default=True,
-    envvar="SETTLE_PRICES",
-    type=click.Path(path_type=Path),
-    help="the price book",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-_counting = _options(
-    click.option(
-        "--naive-timestamps",
-        metavar="ZONE",
-        envvar="SETTLE_NAIVE_TIMESTAMPS",
-        help="the zone of timestamps that have none",
-    ),
-    click.option(
-        "--max-rejects",
-        type=_ShareType(),
-        default="0.0001",
-        show_default=True,
-        envvar="SETTLE_MAX_REJECTS",
-        help="the largest share of rows that may be rejected",
-    ),
-    click.option(
-        "--allow-empty",
-        is_flag=True,
-        envvar="SETTLE_ALLOW_EMPTY",
-        help="settle a month in which nobody called",
-    ),
+_ordering = shell.options(
+    _month,
+    shell.logs,
+    shell.book,
+    shell.prices,
+    shell.counting,
     click.option(
         "--allow-gap",
         is_flag=True,
         envvar="SETTLE_ALLOW_GAP",
         help="settle though an earlier month is not settled",
     ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1, 1024),
-        envvar="SETTLE_THREADS",
-        help="threads that read the log  [default: one per core]",
-    ),
+    _json,
 )
-_ordering = _options(_month, _logs, _book, _prices, _counting, _json)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -135,7 +50,12 @@ _ordering = _options(_month, _logs, _book, _prices, _counting, _json)
 def settle() -> None:
     """Settle a month of API calls: count, price, take off vouchers, invoice, post the ledger.
 
-    MONTH is YYYY-MM; left out, it is the month that last ended in the billing zone.
+    MONTH is YYYY-MM; left out, it is the month that last ended in the billing zone. Every option
+    can be set as SETTLE_OPTION in the environment.
+
+    \b
+    Example:
+      settle run 2026-02 --logs data/logs --book data/book
     """
 
 
@@ -195,7 +115,7 @@ def plan(month: Month | None, as_json: bool, **options: Any) -> None:
 
 
 @settle.command()
-@_options(_book, _json)
+@shell.options(shell.book, _json)
 def status(book: Path, as_json: bool) -> None:
     """List the settled months, and those that are missing.
 
@@ -208,7 +128,7 @@ def status(book: Path, as_json: bool) -> None:
     missing: list[Month] = []
     if months:
         zone = opened.settlements[-1].price_book.zone
-        over = max(last_ended(_now(), zone), *months).next
+        over = max(last_ended(shell.now(), zone), *months).next
         missing = [m for m in months_between(min(months), over) if m not in months]
     if as_json:
         settled = [_settled(settlement) for settlement in months.values()]
@@ -242,7 +162,7 @@ def _status_row(settlement: Settlement) -> tuple[str, ...]:
 
 
 @settle.command()
-@_options(_month, click.argument("account", required=False), _book, _json)
+@shell.options(_month, click.argument("account", required=False), shell.book, _json)
 def show(month: Month | None, account: str | None, book: Path, as_json: bool) -> None:
     """Show a settlement, or one ACCOUNT's invoice and entries.
 
@@ -269,7 +189,7 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
 
 
 @settle.command()
-@_options(_month, click.argument("account"), _book, _json)
+@shell.options(_month, click.argument("account"), shell.book, _json)
 def explain(month: Month | None, account: str, book: Path, as_json: bool) -> None:
     """Derive every amount of ACCOUNT in words and numbers: why is the bill what it is?
 
@@ -303,7 +223,7 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
 
 
 @settle.command()
-@_options(
+@shell.options(
     _month,
     click.option(
         "--out",
@@ -312,7 +232,7 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
         envvar="SETTLE_OUT",
         help="the folder for the CSV files",
     ),
-    _book,
+    shell.book,
     _json,
 )
 def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
@@ -343,7 +263,7 @@ def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
 
 
 @settle.command()
-@_options(_book, _json)
+@shell.options(shell.book, _json)
 def check(book: Path, as_json: bool) -> None:
     """Prove the whole book again: digests, chain, prices, laws. Exit 65 if anything is wrong.
 
@@ -381,7 +301,7 @@ def check(book: Path, as_json: bool) -> None:
 
 
 @settle.command()
-@_options(_prices, _json)
+@shell.options(shell.prices, _json)
 def prices(prices: Path, as_json: bool) -> None:
     """Print the price book, checked: tiers, and the bounds at which a bill falls.
 
@@ -391,7 +311,7 @@ def prices(prices: Path, as_json: bool) -> None:
     """
     from settlement import pricelist
 
-    book = _price_book(prices)
+    book = shell.price_book(prices)
     if as_json:
         _print_json(pricelist.described(book))
     else:
@@ -399,12 +319,32 @@ def prices(prices: Path, as_json: bool) -> None:
 
 
 @settle.command()
-@_options(
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="the folder"),
-    click.option("--month", required=True, type=_MonthType(), help="YYYY-MM"),
-    click.option("--accounts", default=1000, show_default=True, type=click.IntRange(1)),
-    click.option("--calls", default=1_000_000, show_default=True, type=click.IntRange(1)),
-    click.option("--seed", default=1, show_default=True, type=click.IntRange(0)),
+@shell.options(
+    click.option(
+        "--out",
+        required=True,
+        type=click.Path(path_type=Path),
+        envvar="SETTLE_OUT",
+        help="the folder",
+    ),
+    click.option(
+        "--month",
+        required=True,
+        type=shell.month_of,
+        metavar="MONTH",
+        envvar="SETTLE_MONTH",
+        help="YYYY-MM",
+    ),
+    *(
+        click.option(
+            f"--{name}",
+            default=default,
+            show_default=True,
+            type=click.IntRange(least),
+            envvar=f"SETTLE_{name.upper()}",
+        )
+        for name, default, least in (("accounts", 1000, 1), ("calls", 1_000_000, 1), ("seed", 1, 0))
+    ),
     _json,
 )
 def sample(out: Path, month: Month, accounts: int, calls: int, seed: int, as_json: bool) -> None:
@@ -429,35 +369,21 @@ def _order(month: Month | None, prices: Path, **options: Any) -> "Order":
     """Gather what `run` and `plan` need: the price book, the month, the clock."""
     from settlement.settle import Order
 
-    price_book = _price_book(prices)
+    price_book = shell.price_book(prices)
     return Order(
-        month=month or last_ended(_now(), price_book.zone),
+        month=month or last_ended(shell.now(), price_book.zone),
         prices=price_book,
-        now=_now(),
-        now_set="SETTLE_NOW" in os.environ,
+        now=shell.now(),
+        now_set=shell.now_set(),
         **options,
     )
-
-
-def _price_book(path: Path) -> PriceBook:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise MissingInput(
-            "no price book", where=str(path), cure="name it with --prices"
-        ) from error
-    except OSError as error:
-        raise CannotRead(
-            f"cannot read ({error.strerror})", where=str(path), cure="check its permissions"
-        ) from error
-    return PriceBook.parse(raw, str(path))
 
 
 def _settlement(book: Path, month: Month | None) -> Settlement:
     """Return a month's newest settlement; without a month, of the one that last ended."""
     opened = Book.open(book)
     if month is None and opened.settlements:
-        month = last_ended(_now(), opened.settlements[-1].price_book.zone)
+        month = last_ended(shell.now(), opened.settlements[-1].price_book.zone)
     if month is None:
         raise MissingInput(
             "no month is settled yet", where=str(book), cure="settle one with: settle run"
@@ -465,72 +391,13 @@ def _settlement(book: Path, month: Month | None) -> Settlement:
     return opened.settlement(month)
 
 
-def _now() -> datetime:
-    """Return the present, or the instant in SETTLE_NOW that stands in for it."""
-    given = os.environ.get("SETTLE_NOW")
-    if given is None:
-        return datetime.now(UTC)
-    try:
-        instant = datetime.fromisoformat(given)
-    except ValueError as error:
-        raise _bad_now(given) from error
-    if instant.tzinfo is None:
-        raise _bad_now(given)
-    return instant.astimezone(UTC)
-
-
-def _bad_now(given: str) -> BadConfig:
-    return BadConfig(
-        "not an instant",
-        where=f"SETTLE_NOW={given!r}",
-        cure="write it like 2026-03-01T02:00:00Z",
-    )
-
-
 def _print_json(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-class _Terminated(BaseException):
-    """SIGTERM came: unwinds like an interrupt, so that nothing is left half-written."""
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated
-
-
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main() -> NoReturn:
     """Run the command and leave with its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_exit_code(arguments))
-
-
-def _exit_code(arguments: Sequence[str] | None) -> int:
-    """Run the command; refusals become one line on stderr and their exit code."""
-    try:
-        settle.main(arguments, prog_name="settle", standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("settle: interrupted; nothing was left half-written", err=True)
-        return INTERRUPTED
-    except _Terminated:
-        click.echo("settle: terminated; nothing was left half-written", err=True)
-        return TERMINATED
-    except BrokenPipeError:
-        # Whoever read the output has left; keep Python from flushing into nothing again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CannotRead.exit_code
-    except SettlementError as error:
-        click.echo(f"settle: {safe(str(error))}", err=True)
-        for line in error.details:
-            click.echo(f"  {safe(line)}", err=True)
-        return error.exit_code
-    return 0
+    shell.main(settle, "settle")
 
 
 if __name__ == "__main__":
