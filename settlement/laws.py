@@ -19,6 +19,7 @@ from settlement.money import Currency
 from settlement.month import Month
 
 READ, BILLED = "read", "billed"
+_HOLD = ledger.HOLDS.names
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _holds(history: Sequence[Posted]) -> Iterator[str]:
         made = posted.entries[kind == "freeze"]
         if (made["hold_month"] != str(posted.month)).any():
             yield f"{name}: a freeze under another month"
-        released = posted.entries[kind == "unfreeze"][["account_id", "hold_month", "amount"]]
+        released = posted.entries[kind == "unfreeze"][_HOLD]
         if not _contains(open_now, released):
             yield f"{name}: an unfreeze that is not exactly one open hold"
         later = newest is None or posted.month > newest
@@ -206,9 +207,10 @@ def _holds(history: Sequence[Posted]) -> Iterator[str]:
             yield f"{name}: {left} holds of {newest} were not released"
         if not later and posted.month != newest and (len(made) or len(released)):
             yield f"{name}: moves holds, though {newest} was settled before it"
-        open_now = _carry(open_now, posted.entries)
-        if _is_twice(open_now):
+        left_open = _carry(open_now, posted.entries[kind != "freeze"])
+        if pd.concat([left_open, made[_HOLD]])[_HOLD[:2]].duplicated().any():
             yield f"{name}: an account with two open holds of one month"
+        open_now = _carry(open_now, posted.entries)
         newest = posted.month if later else newest
     months = set(open_now["hold_month"]) - {str(newest)}
     if months:
@@ -230,12 +232,9 @@ def _carry(open_now: pd.DataFrame, posted: pd.DataFrame) -> pd.DataFrame:
 
 def _contains(holds: pd.DataFrame, released: pd.DataFrame) -> bool:
     """Tell whether each released row is exactly one of the holds."""
-    both = pd.concat([holds, released[list(holds.columns)]])
-    return int(both.duplicated().sum()) == len(released)
-
-
-def _is_twice(holds: pd.DataFrame) -> bool:
-    return bool((holds["amount"] <= 0).any())
+    both = pd.concat([holds, released])
+    once = not released.duplicated().any()
+    return once and int(both.duplicated().sum()) == len(released)
 
 
 def _equal(left: str, left_value: int, right: str, right_value: int) -> Iterator[str]:

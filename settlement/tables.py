@@ -174,9 +174,10 @@ def frame(table: Table, columns: Mapping[str, Any]) -> pd.DataFrame:
     """
     if set(columns) != set(table.names):
         raise WrongTable(f"{table.name}: columns {sorted(columns)}, not {sorted(table.names)}")
-    made = pd.DataFrame(
-        {column.name: _series(column, columns[column.name]) for column in table.columns},
-    )
+    series = {column.name: _series(column, columns[column.name]) for column in table.columns}
+    if len({len(values) for values in series.values()}) > 1:
+        raise WrongTable(f"{table.name}: columns of different lengths")
+    made = pd.DataFrame(series)
     check(table, made)
     return made
 
@@ -295,7 +296,10 @@ def _series(column: Column, values: Any) -> "pd.Series[Any]":
         array = np.asarray(values)
         if array.dtype.kind not in "iu" and array.size:
             raise WrongTable(f"{column.name}: {array.dtype}, not whole numbers")
-        return pd.Series(array.astype(_inside(column.kind), copy=False))
+        whole = array.astype(_inside(column.kind), copy=False)
+        if (whole != array).any():
+            raise WrongTable(f"{column.name}: a number beyond {_inside(column.kind)}")
+        return pd.Series(whole)
     if isinstance(values, pd.Series) and values.dtype == "str":
         return values.reset_index(drop=True)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
