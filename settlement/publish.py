@@ -41,16 +41,20 @@ ROWS_PER_GROUP = 1 << 18
 def locked(book: Path) -> Iterator[None]:
     """Hold the book for one run; raises `BookHeld` (saying who holds it) or `CannotWrite`.
 
-    Makes the book's folder where there is none; leaves none behind if nothing was published.
+    Makes the book's folder where there is none. What nothing was put into is removed again,
+    and so is the lock file: a refused run leaves the book as it was.
     """
     new = not book.exists()
     lock = _acquire(book)
     try:
         yield
     finally:
-        if new and not any(child.name != LOCK for child in book.iterdir()):
+        with contextlib.suppress(OSError):
+            (book / LOCK).unlink()
+        if new:
+            with contextlib.suppress(OSError):  # not empty: something was published
+                (book / DRAFTS).rmdir()
             with contextlib.suppress(OSError):
-                (book / LOCK).unlink()
                 book.rmdir()
         os.close(lock)
 
@@ -79,7 +83,7 @@ def _acquire(book: Path) -> int:
         except OSError as error:
             os.close(lock)
             raise _cannot_write(path, error) from error
-        if path.exists() and os.fstat(lock).st_ino == path.stat().st_ino:
+        if _is_at(lock, path):
             break
         os.close(lock)
     began = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -88,6 +92,14 @@ def _acquire(book: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, holder.encode(errors="replace"), 0)
     return lock
+
+
+def _is_at(opened: int, path: Path) -> bool:
+    """Tell whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(opened), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def publish(book: Book, draft: Draft, now: datetime) -> Settlement:

@@ -124,21 +124,31 @@ def run(order: Order, progress: Progress = silent) -> Done:
     watch = Stopwatch()
     _check_month(order)
     log = _find(order, watch)
+    if order.book.is_dir() and order.month in (book := Book.open(order.book)).months:
+        # Nothing will be written, so the book need not be held, nor even be writable.
+        return _again(order, book, log, watch, progress)
     with publish.locked(order.book):
         book = Book.open(order.book)
+        if order.month in book.months:  # published by another run meanwhile
+            return _again(order, book, log, watch, progress)
         _check_book(order, book)
-        standing = book.months.get(order.month)
-        if standing and _is_unchanged(order, log, standing, watch):
-            return Done("settled already", standing, watch.seconds, log.skipped)
         draft = _decide(order, book, _count(order, log, watch, progress), watch)
-        if standing:
-            difference = changes.difference(draft, standing, book)
-            if difference:
-                raise _other_outcome(standing, difference)
-            return Done("same outcome", standing, watch.seconds, log.skipped)
         with watch.stage("publish"):
             settlement = publish.publish(book, draft, order.now)
     return Done("published", settlement, watch.seconds, log.skipped)
+
+
+def _again(order: Order, book: Book, log: CallLog, watch: Stopwatch, progress: Progress) -> Done:
+    """Settle a settled month: the outcome must be that which stands."""
+    _check_book(order, book)
+    standing = book.months[order.month]
+    if _is_unchanged(order, log, standing, watch):
+        return Done("settled already", standing, watch.seconds, log.skipped)
+    draft = _decide(order, book, _count(order, log, watch, progress), watch)
+    difference = changes.difference(draft, standing, book)
+    if difference:
+        raise _other_outcome(standing, difference)
+    return Done("same outcome", standing, watch.seconds, log.skipped)
 
 
 def plan(order: Order, progress: Progress = silent) -> Planned:

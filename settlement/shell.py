@@ -230,5 +230,6 @@ def _exit_code(
 def _wrong_usage(name: str, error: click.ClickException) -> str:
     """Say on one line what is wrong with a command, and where its help is."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    said = safe(" ".join(error.format_message().split()))
-    return f"{name}: {said.removesuffix('.')}; see: {context.command_path if context else name} -h"
+    command = context.command_path if context else name
+    said = safe(" ".join(error.format_message().split())).removesuffix(".")
+    return f"{name}: {said}; see: {command} --help"
