@@ -194,11 +194,12 @@ def _holds(history: Sequence[Posted]) -> Iterator[str]:
     open_now = tables.empty(ledger.HOLDS)
     for posted in history:
         name = f"{posted.month} r{posted.revision}"
-        kind = posted.entries["kind"]
-        made = posted.entries[kind == "freeze"]
+        entries = posted.entries[posted.entries["hold_month"].notna()]
+        kind = entries["kind"]
+        made = entries[kind == "freeze"]
         if (made["hold_month"] != str(posted.month)).any():
             yield f"{name}: a freeze under another month"
-        released = posted.entries[kind == "unfreeze"][_HOLD]
+        released = entries[kind == "unfreeze"][_HOLD]
         if not _contains(open_now, released):
             yield f"{name}: an unfreeze that is not exactly one open hold"
         later = newest is None or posted.month > newest
@@ -207,10 +208,10 @@ def _holds(history: Sequence[Posted]) -> Iterator[str]:
             yield f"{name}: {left} holds of {newest} were not released"
         if not later and posted.month != newest and (len(made) or len(released)):
             yield f"{name}: moves holds, though {newest} was settled before it"
-        left_open = _carry(open_now, posted.entries[kind != "freeze"])
+        left_open = _carry(open_now, entries[kind != "freeze"])
         if pd.concat([left_open, made[_HOLD]])[_HOLD[:2]].duplicated().any():
             yield f"{name}: an account with two open holds of one month"
-        open_now = _carry(open_now, posted.entries)
+        open_now = _carry(open_now, entries)
         newest = posted.month if later else newest
     months = set(open_now["hold_month"]) - {str(newest)}
     if months:

@@ -306,6 +306,14 @@ def test_a_hold_released_again_a_month_later_is_found() -> None:
     ]
 
 
+def test_a_hold_without_its_month_is_found_and_stops_nothing() -> None:
+    nameless = posted("2026-01", 1, "", "anna 1 freeze 12 ·")
+    assert broken(dataclasses.replace(SOUND, entries=nameless.entries), CNY) == [
+        "an entry whose hold_month does not fit its kind"
+    ]
+    assert broken_ledger([nameless]) == []
+
+
 def test_net_debits_add_up_over_revisions() -> None:
     net = net_debits([LATE.entries, LATE_REVISED.entries])
     assert net.to_numpy().tolist() == [["anna", money.units("3")], ["bob", money.units("1")]]

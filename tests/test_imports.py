@@ -1,0 +1,95 @@
+"""Imports point one way, and what a person waits for starts without the heavy libraries."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A module imports only from lines above its own, wherever in it the import stands.
+LAYERS = """
+errors progress report
+month money
+prices
+tables
+rating invoicing ledger
+laws
+stamps
+logfiles
+calls dedup
+usage
+book sample
+draft
+changes check exports publish
+explain pricelist
+accounts
+settle
+plans catchup
+shell
+cli
+"""
+LAYER = {
+    name: depth for depth, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()
+}
+FOR_JOBS = {"settle", "catchup", "shell", "book", "report", "month", "errors"}
+"""All that ``jobs`` may know: the top of the settlement, and what it speaks in."""
+LIGHT = ("errors", "month", "money", "prices", "book", "cli")
+HEAVY = {"pandas", "numpy", "pyarrow"}
+
+
+def modules(package: str) -> dict[str, Path]:
+    found = {path.stem: path for path in (ROOT / package).glob("*.py")}
+    found.pop("__init__", None)
+    return found
+
+
+def imported(path: Path, package: str) -> Iterator[str]:
+    """Yield every module of a package that a file imports, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == package and rest and not rest.startswith("__"):
+                yield rest.partition(".")[0]
+
+
+def test_every_module_has_its_layer() -> None:
+    assert set(modules("settlement")) == set(LAYER)
+
+
+@pytest.mark.parametrize("name", sorted(modules("settlement")))
+def test_a_module_imports_only_from_the_layers_above(name: str) -> None:
+    path = modules("settlement")[name]
+    wrong = [other for other in imported(path, "settlement") if LAYER[other] >= LAYER[name]]
+    assert not wrong
+    assert not list(imported(path, "jobs"))
+    assert not list(imported(path, "tests"))
+
+
+def test_nothing_imports_the_command_line() -> None:
+    paths = [*modules("settlement").values(), *modules("jobs").values()]
+    assert not [path.name for path in paths if "cli" in imported(path, "settlement")]
+
+
+@pytest.mark.parametrize("name", sorted(modules("jobs")))
+def test_the_jobs_know_nothing_but_when_and_what_to_call(name: str) -> None:
+    assert set(imported(modules("jobs")[name], "settlement")) <= FOR_JOBS
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_what_a_person_waits_for_starts_without_heavy_libraries(name: str) -> None:
+    code = f"import sys, settlement.{name}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == []
