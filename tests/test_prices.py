@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from settlement import money
@@ -435,6 +435,7 @@ def bill(item: Item, calls: int) -> int:
 
 @settings(max_examples=120, deadline=None)
 @given(items())
+@example(Item("x", "X", ("X",), (Tier(10, 4), Tier(20, 2), Tier(None, 1))))  # 20 × 2 = 10 × 4
 def test_falls_are_those_that_trying_every_count_finds(item: Item) -> None:
     most = 60 + 70 + 60 * 12 + 2  # by then a price of 1 has brought any bill up again
     bills = [bill(item, calls) for calls in range(140)]
