@@ -53,7 +53,7 @@ def check(folder: Path) -> Findings:
         except SettlementError as error:
             problems.append(f"{error.where}: {error.what}")
             continue
-        rows += sum(len(getattr(stated, table.name)) for table in tables.PUBLISHED)
+        rows += sum(table["rows"] for table in settlement.manifest["tables"].values())
         history.append(
             Posted(settlement.month, settlement.revision, stated.invoices, stated.entries)
         )
@@ -66,16 +66,12 @@ def statement(settlement: Settlement) -> Statement:
     """Read a settlement's tables; raises `BadInput` where one is not what was published."""
     return Statement(
         settlement.manifest["rows"],
-        *(
-            settlement.table(table)
-            for table in (
-                tables.USAGE,
-                tables.LINES,
-                tables.INVOICES,
-                tables.ENTRIES,
-                tables.REJECTS,
-            )
-        ),
+        settlement.table(tables.USAGE),
+        settlement.table(tables.LINES),
+        settlement.table(tables.INVOICES),
+        settlement.table(tables.ENTRIES),
+        settlement.table(tables.REJECTS),
+        settlement.table(tables.ADJUSTMENTS) if settlement.revision > 1 else None,
     )
 
 
@@ -149,7 +145,8 @@ def _stamps(settlement: Settlement) -> Iterator[str]:
     """Every row of every table says the month and revision of its settlement."""
     import pyarrow.compute as pc
 
-    for table in tables.PUBLISHED:
+    revised = [tables.ADJUSTMENTS] if settlement.revision > 1 else []
+    for table in (*tables.PUBLISHED, *revised):
         published = settlement.published(table)
         for name, value in (
             ("month", str(settlement.month)),

@@ -61,12 +61,15 @@ def settle() -> None:
 
 @settle.command()
 @_ordering
+@click.option("--revise", is_flag=True, help="state a settled month anew, and post the difference")
+@click.option("--reason", metavar="TEXT", help="why it is revised; kept with the settlement")
 def run(month: Month | None, as_json: bool, **options: Any) -> None:
     """Settle MONTH and publish it. Doing it again changes nothing.
 
     \b
-    Example:
+    Examples:
       settle run 2026-02 --logs data/logs --book data/book
+      settle run 2026-02 --revise --reason "late calls of 28 February"
     """
     from settlement import settle as settling
     from settlement.progress import bar

@@ -10,7 +10,7 @@ from settlement import ledger, money
 from settlement.laws import Statement
 from settlement.month import Month, Period
 from settlement.prices import PriceBook, Version
-from settlement.tables import ENTRIES, INVOICES, LINES, REJECTS, USAGE, Table
+from settlement.tables import ADJUSTMENTS, ENTRIES, INVOICES, LINES, REJECTS, USAGE, Table
 
 if TYPE_CHECKING:
     from settlement.logfiles import InputFile
@@ -33,13 +33,16 @@ class Draft:
     def tables(self) -> dict[Table, pd.DataFrame]:
         """Every table with its rows, in the order in which they are published."""
         stated = self.stated
-        return {
+        every = {
             USAGE: stated.usage,
             LINES: stated.lines,
             INVOICES: stated.invoices,
             ENTRIES: stated.entries,
             REJECTS: stated.rejects,
         }
+        if stated.adjustments is not None:
+            every[ADJUSTMENTS] = stated.adjustments
+        return every
 
     @property
     def totals(self) -> dict[str, Any]:

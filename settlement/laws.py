@@ -32,6 +32,7 @@ class Statement:
     invoices: pd.DataFrame
     entries: pd.DataFrame
     rejects: pd.DataFrame
+    adjustments: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -51,28 +52,29 @@ def broken(stated: Statement, currency: Currency) -> list[str]:
         *_sums(stated.lines, stated.invoices),
         *_rounding(stated.invoices, currency),
         *_entries(stated.entries),
+        *_adjustments(stated),
     ]
 
 
 def broken_posting(
-    entries: pd.DataFrame, released: pd.DataFrame, payable: pd.DataFrame, frozen: pd.DataFrame
+    entries: pd.DataFrame, released: pd.DataFrame, due: pd.DataFrame, frozen: pd.DataFrame
 ) -> list[str]:
-    """Return what a month's first entries get wrong, as sentences.
+    """Return what entries about to be published get wrong, as sentences.
 
     Args:
         entries: `tables.ENTRIES`.
-        released: `ledger.HOLDS`, what was open and had to be released.
-        payable: `tables.INVOICES`, what had to be debited.
-        frozen: `ledger.HOLDS`, what had to be held anew.
+        released: `ledger.HOLDS`, what is open before them.
+        due: account_id and amount, what they must debit less credit.
+        frozen: `ledger.HOLDS`, what must be open after them.
     """
     moved = ledger.moved(entries)
-    sums = {
-        "unfrozen": money.exact_sum(released["amount"].to_numpy()),
-        "debited": money.exact_sum(payable["payable"].to_numpy()),
-        "credited": 0,
-        "frozen": money.exact_sum(frozen["amount"].to_numpy()),
-    }
-    return [law for name in sums for law in _equal(name, moved[name], "what was due", sums[name])]
+    before, after, debits = (
+        money.exact_sum(rows["amount"].to_numpy()) for rows in (released, frozen, due)
+    )
+    return [
+        *_equal("debited − credited", moved["debited"] - moved["credited"], "due", debits),
+        *_equal("frozen − unfrozen", moved["frozen"] - moved["unfrozen"], "due", after - before),
+    ]
 
 
 def broken_ledger(history: Sequence[Posted]) -> list[str]:
@@ -146,11 +148,29 @@ def _entries(entries: pd.DataFrame) -> Iterator[str]:
         yield "an account whose entries are not numbered 1, 2, …"
 
 
+def _adjustments(stated: Statement) -> Iterator[str]:
+    """An adjustment is the difference of two payables, and is what the entries move."""
+    rows = stated.adjustments
+    if rows is None:
+        return
+    if (rows["payable"] - rows["previous_payable"] != rows["adjustment"]).any():
+        yield "payable − previous payable is not adjustment"
+    net = ledger.net_debits([stated.entries])
+    yield from _same_rows(
+        "debits − credits and adjustments",
+        net,
+        net["amount"].to_numpy(),
+        rows,
+        rows["adjustment"].to_numpy(),
+        1,
+    )
+
+
 def _debits(history: Sequence[Posted]) -> Iterator[str]:
     """Debits − credits over all revisions of a month = what its newest one says is payable."""
     for month in sorted({posted.month for posted in history}):
         revisions = [posted for posted in history if posted.month == month]
-        net = net_debits([posted.entries for posted in revisions])
+        net = ledger.net_debits([posted.entries for posted in revisions])
         owed = revisions[-1].invoices
         owed = owed[owed["payable"] != 0]
         yield from _same_rows(
@@ -161,31 +181,6 @@ def _debits(history: Sequence[Posted]) -> Iterator[str]:
             owed["payable"].to_numpy(),
             1,
         )
-
-
-def net_debits(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Add up debits − credits per account, in units; accounts whose sum is 0 are left out.
-
-    Returns:
-        Columns account_id and amount, sorted by account.
-    """
-    parts = []
-    for rows in posted:
-        kind = tables.arrow_text(rows["kind"])
-        sign = pc.subtract(
-            pc.equal(kind, "debit").cast(pa.int64()), pc.equal(kind, "credit").cast(pa.int64())
-        ).to_numpy()
-        account = tables.arrow_text(rows["account_id"])
-        amount = pa.array(rows["amount"].to_numpy() * sign)
-        parts.append(pa.table({"account_id": account, "amount": amount}))
-    sums = pa.concat_tables(parts).group_by("account_id").aggregate([("amount", "sum")])
-    sums = sums.filter(pc.not_equal(sums["amount_sum"], 0)).sort_by("account_id")
-    return pd.DataFrame(
-        {
-            "account_id": pd.array(sums["account_id"], dtype="str"),
-            "amount": sums["amount_sum"].to_numpy(),
-        }
-    )
 
 
 def _holds(history: Sequence[Posted]) -> Iterator[str]:

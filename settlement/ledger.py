@@ -13,6 +13,7 @@ derives them from the entries.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ from settlement.money import Currency
 from settlement.month import Month
 from settlement.prices import Freeze
 from settlement.tables import Column, Kind, Table
+
+if TYPE_CHECKING:
+    from settlement.money import Ints
 
 KINDS = ("unfreeze", "debit", "credit", "freeze")
 """The kinds of entry, in the order in which an account's are posted."""
@@ -58,6 +62,82 @@ def post(invoices: pd.DataFrame, holds: pd.DataFrame, frozen: pd.DataFrame) -> p
     """
     debits = pd.DataFrame({"account_id": invoices["account_id"], "amount": invoices["payable"]})
     return entries({"unfreeze": holds, "debit": debits, "freeze": frozen})
+
+
+def restate(
+    invoices: pd.DataFrame, debited: pd.DataFrame, holds: pd.DataFrame, frozen: pd.DataFrame
+) -> pd.DataFrame:
+    """Write the entries of a month that is stated anew: the difference, and nothing else.
+
+    Args:
+        invoices: `tables.INVOICES`, the month's bills as they are stated now.
+        debited: account_id and amount, what all settlements of the month have debited less
+            credited so far (see `net_debits`).
+        holds: `HOLDS`, the month's own holds while they are open; empty once a later month
+            is settled.
+        frozen: `HOLDS`, the holds as they should be now; empty likewise.
+
+    Returns:
+        `tables.ENTRIES`. A hold that changes is unfrozen whole and frozen anew; one that
+        does not has no entry. A vanished account gets its whole debit back.
+    """
+    difference = adjustments(invoices, debited)
+    amount = difference["adjustment"]
+    more = pd.DataFrame({"account_id": difference["account_id"], "amount": amount.clip(lower=0)})
+    less = pd.DataFrame({"account_id": difference["account_id"], "amount": -amount.clip(upper=0)})
+    return entries(
+        {
+            "unfreeze": _unlike(holds, frozen),
+            "debit": more,
+            "credit": less,
+            "freeze": _unlike(frozen, holds),
+        }
+    )
+
+
+def adjustments(invoices: pd.DataFrame, debited: pd.DataFrame) -> pd.DataFrame:
+    """Compare what is payable with what has been debited, account by account.
+
+    Returns:
+        Columns account_id, previous_payable, payable and adjustment (their difference, in
+        units), for the accounts whose adjustment is not 0, sorted by account.
+    """
+    both = pa.concat_tables(
+        [
+            _signed(debited["account_id"], debited["amount"].to_numpy(), -1),
+            _signed(invoices["account_id"], invoices["payable"].to_numpy(), 1),
+        ]
+    )
+    sums = both.group_by("account_id").aggregate(
+        [("previous_payable", "sum"), ("payable", "sum"), ("adjustment", "sum")]
+    )
+    sums = sums.filter(pc.not_equal(sums["adjustment_sum"], 0)).sort_by("account_id")
+    return pd.DataFrame(
+        {"account_id": pd.array(sums["account_id"], dtype="str")}
+        | {
+            name: sums[f"{name}_sum"].to_numpy()
+            for name in ("previous_payable", "payable", "adjustment")
+        }
+    )
+
+
+def _signed(accounts: "pd.Series[str]", amounts: "Ints", sign: int) -> pa.Table:
+    """Return amounts as what was (sign -1) or as what is payable now (sign 1)."""
+    nothing = np.zeros(len(amounts), np.int64)
+    return pa.table(
+        {
+            "account_id": tables.arrow_text(accounts),
+            "previous_payable": amounts if sign < 0 else nothing,
+            "payable": amounts if sign > 0 else nothing,
+            "adjustment": sign * amounts,
+        }
+    )
+
+
+def _unlike(holds: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return the holds that do not stand among the others with the same amount."""
+    both = holds.merge(others, how="left", on=HOLDS.names, indicator=True)
+    return holds[(both["_merge"] == "left_only").to_numpy()]
 
 
 def freeze(month: Month, invoices: pd.DataFrame, rule: Freeze, currency: Currency) -> pd.DataFrame:
@@ -170,6 +250,31 @@ def _hold_moves(rows: pd.DataFrame) -> pa.Table:
             "account_id": tables.arrow_text(held["account_id"]),
             "hold_month": tables.arrow_text(held["hold_month"]),
             "amount": held["amount"].to_numpy() * sign[of_holds],
+        }
+    )
+
+
+def net_debits(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add up debits − credits per account, in units; accounts whose sum is 0 are left out.
+
+    Returns:
+        Columns account_id and amount, sorted by account.
+    """
+    parts = []
+    for rows in posted:
+        kind = tables.arrow_text(rows["kind"])
+        sign = pc.subtract(
+            pc.equal(kind, "debit").cast(pa.int64()), pc.equal(kind, "credit").cast(pa.int64())
+        ).to_numpy()
+        account = tables.arrow_text(rows["account_id"])
+        amount = pa.array(rows["amount"].to_numpy() * sign)
+        parts.append(pa.table({"account_id": account, "amount": amount}))
+    sums = pa.concat_tables(parts).group_by("account_id").aggregate([("amount", "sum")])
+    sums = sums.filter(pc.not_equal(sums["amount_sum"], 0)).sort_by("account_id")
+    return pd.DataFrame(
+        {
+            "account_id": pd.array(sums["account_id"], dtype="str"),
+            "amount": sums["amount_sum"].to_numpy(),
         }
     )
 

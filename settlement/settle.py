@@ -41,6 +41,7 @@ class Order:
     ``max_rejects`` is the largest share of the month's rows that may be rejected;
     ``naive_timestamps`` says in which zone timestamps without one were written; ``now`` is
     the instant taken for the present, ``now_set`` whether it was given instead of the clock.
+    ``revise`` states a settled month anew, for a ``reason``.
     """
 
     month: Month
@@ -54,6 +55,8 @@ class Order:
     allow_empty: bool = False
     allow_gap: bool = False
     threads: int | None = None
+    revise: bool = False
+    reason: str | None = None
 
     @property
     def options(self) -> dict[str, str | None]:
@@ -62,8 +65,9 @@ class Order:
 
     @property
     def recorded(self) -> dict[str, str | None]:
-        """The options, and the instant that stood in for the clock, if one did."""
-        return self.options | {"now": self.now.isoformat() if self.now_set else None}
+        """The options, the instant that stood in for the clock, and why a month is revised."""
+        now = self.now.isoformat() if self.now_set else None
+        return self.options | {"now": now, "reason": self.reason}
 
 
 @dataclass
@@ -114,7 +118,7 @@ def run(order: Order, progress: Progress = silent) -> Done:
 
     Raises:
         WrongUsage: the month is not over, or an earlier month must be settled first.
-        MissingInput: there is no log, or no call in the month.
+        MissingInput: there is no log, no call in the month, or no settlement to revise.
         BadInput: the log or the price book is refused, or too many rows are rejected.
         BadConfig: currency or time zone differ from what the book was settled in.
         BookHeld: another run holds the book.
@@ -124,15 +128,23 @@ def run(order: Order, progress: Progress = silent) -> Done:
     watch = Stopwatch()
     _check_month(order)
     log = _find(order, watch)
-    if order.book.is_dir() and order.month in (book := Book.open(order.book)).months:
+    book = Book.open(order.book)
+    if order.revise:
+        book.settlement(order.month)
+    elif order.month in book.months:
         # Nothing will be written, so the book need not be held, nor even be writable.
         return _again(order, book, log, watch, progress)
     with publish.locked(order.book):
         book = Book.open(order.book)
-        if order.month in book.months:  # published by another run meanwhile
+        standing = book.months.get(order.month)
+        if standing and not order.revise:  # published by another run meanwhile
             return _again(order, book, log, watch, progress)
         _check_book(order, book)
+        if standing and _is_unchanged(order, log, standing, watch):
+            return Done("settled already", standing, watch.seconds, log.skipped)
         draft = _decide(order, book, _count(order, log, watch, progress), watch)
+        if standing and not changes.difference(draft, standing, book):
+            return Done("same outcome", standing, watch.seconds, log.skipped)
         with watch.stage("publish"):
             settlement = publish.publish(book, draft, order.now)
     return Done("published", settlement, watch.seconds, log.skipped)
@@ -272,12 +284,20 @@ def _decide(order: Order, book: Book, counted: Counted, watch: Stopwatch) -> Dra
         version = order.prices.version_for(order.month)
         lines = rating.rate(counted.usage, version)
         invoices = invoicing.invoice(lines, order.prices.currency)
-        entries = _entries(order, book, invoices)
-        stated = Statement(counted.rows, counted.usage, lines, invoices, entries, counted.rejects)
+        entries, adjustments = _post(order, book, invoices)
+        stated = Statement(
+            counted.rows,
+            counted.usage,
+            lines,
+            invoices,
+            entries,
+            counted.rejects,
+            adjustments,
+        )
         _refuse_broken(laws.broken(stated, order.prices.currency))
     return Draft(
         order.month,
-        1,
+        len(book.revisions(order.month)) + 1,
         order.month.period(order.prices.zone),
         stated,
         counted.inputs,
@@ -287,18 +307,33 @@ def _decide(order: Order, book: Book, counted: Counted, watch: Stopwatch) -> Dra
     )
 
 
-def _entries(order: Order, book: Book, invoices: pd.DataFrame) -> pd.DataFrame:
-    """Post the month: with its holds if it is the newest, debits alone if it is older."""
-    rule = order.prices.version_for(order.month).freeze
+def _post(
+    order: Order, book: Book, invoices: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Post the month, or, if it was settled before, the difference and its adjustments.
+
+    Holds move with the newest month alone: those of an older one have moved on already.
+    """
+    holds = frozen = tables.empty(ledger.HOLDS)
     newest = book.newest_month
-    if newest and order.month <= newest:
-        holds = frozen = tables.empty(ledger.HOLDS)
-    else:
+    if newest is None or order.month >= newest:
+        rule = order.prices.version_for(order.month).freeze
         holds = book.open_holds()
         frozen = ledger.freeze(order.month, invoices, rule, order.prices.currency)
-    entries = ledger.post(invoices, holds, frozen)
-    _refuse_broken(laws.broken_posting(entries, holds, invoices, frozen))
-    return entries
+    revisions = book.revisions(order.month)
+    adjustments = None
+    if revisions:
+        debited = ledger.net_debits([each.table(tables.ENTRIES) for each in revisions])
+        entries = ledger.restate(invoices, debited, holds, frozen)
+        adjustments = invoicing.adjust(
+            order.month, len(revisions) + 1, ledger.adjustments(invoices, debited)
+        )
+        due = adjustments.rename(columns={"adjustment": "amount"})
+    else:
+        entries = ledger.post(invoices, holds, frozen)
+        due = invoices[["account_id", "payable"]].rename(columns={"payable": "amount"})
+    _refuse_broken(laws.broken_posting(entries, holds, due, frozen))
+    return entries, adjustments
 
 
 def _refuse_broken(broken: list[str]) -> None:

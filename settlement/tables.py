@@ -159,6 +159,18 @@ REJECTS = Table(
         ),
     ),
 )
+ADJUSTMENTS = Table(
+    "adjustments",
+    1,
+    (
+        _ACCOUNT,
+        Column("previous_payable", "原应付金额", Kind.PAYABLE),
+        Column("payable", "应付金额", Kind.PAYABLE),
+        Column("adjustment", "调整金额", Kind.PAYABLE),
+        Column("document", "单据号"),
+    ),
+)
+"""What a revision bills in addition (补账单) or credits (贷项通知单)."""
 PUBLISHED = (USAGE, LINES, INVOICES, ENTRIES, REJECTS)
 
 
