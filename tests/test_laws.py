@@ -360,3 +360,15 @@ def test_months_in_a_row_break_no_law(months: list[dict[tuple[str, str], int]]) 
         history.append(Posted(month, 1, invoices, entries))
         month = month.next
     assert broken_ledger(history) == []
+
+
+def test_adjustments_are_differences_and_what_the_entries_move() -> None:
+    columns = "account_id previous_payable payable adjustment document\n"
+    sound = drawn(tables.ADJUSTMENTS, f"{columns}anna 0 28.80 28.80 S1\nbob 0 60.80 60.80 S2")
+    assert broken(dataclasses.replace(SOUND, adjustments=sound), CNY) == []
+    wrong = cell(sound, "payable", 0, 1_000_000)
+    assert broken(dataclasses.replace(SOUND, adjustments=wrong), CNY) == [
+        "payable − previous payable is not adjustment"
+    ]
+    missing = dataclasses.replace(SOUND, adjustments=sound.iloc[:1])
+    assert "debits − credits and adjustments: 2 rows ≠ 1 rows" in broken(missing, CNY)

@@ -268,3 +268,29 @@ def test_months_in_a_row_against_a_ledger_of_plain_dictionaries(
             for account, sequence, kind, amount, hold in got.to_numpy().tolist()
         ] == expected
         month = month.next
+
+
+def test_a_month_stated_anew_moves_the_difference_and_nothing_else() -> None:
+    """Anna owes less, bob the same, carol has begun to owe, dave has vanished."""
+    owed = bills("account_id payable\nanna 20.00\nbob 100.00\ncarol 5.00")
+    first = bills("account_id payable\nanna 28.80\nbob 100.00\ndave 7.00")
+    before = settled(JANUARY, first, NO_HOLDS)
+    held = ledger.open_holds([before])
+    frozen = ledger.freeze(JANUARY, owed, RULE, CNY)
+    posted = ledger.restate(owed, ledger.net_debits([before]), held, frozen)
+    expected = drawn(
+        ENTRIES,
+        """
+        account_id sequence kind      amount  hold_month
+        anna       1        unfreeze   34.56  2026-01
+        anna       2        credit      8.80  ·
+        anna       3        freeze     24.00  2026-01
+        carol      1        debit       5.00  ·
+        carol      2        freeze      6.00  2026-01
+        dave       1        unfreeze    8.40  2026-01
+        dave       2        credit      7.00  ·
+        """,
+    )
+    same(posted, expected)
+    same(ledger.open_holds([before, posted]), frozen)
+    assert ledger.restate(first, ledger.net_debits([before]), held, held).empty
