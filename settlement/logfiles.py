@@ -217,10 +217,11 @@ def find(logs: str) -> CallLog:
 def _filesystem(logs: str) -> tuple[pafs.FileSystem, str]:
     if not _URL.match(logs):
         return pafs.LocalFileSystem(), logs
-    wild = _WILD.search(logs)
-    fixed = logs[: logs.rindex("/", 0, wild.start()) + 1] if wild else logs
-    filesystem, path = pafs.FileSystem.from_uri(fixed)
-    return filesystem, path.rstrip("/") + "/" + logs[len(fixed) :] if wild else path
+    address, question, options = logs.partition("?")
+    wild = _WILD.search(address)
+    fixed = address[: address.rindex("/", 0, wild.start()) + 1] if wild else address
+    filesystem, path = pafs.FileSystem.from_uri(fixed + question + options)
+    return filesystem, path.rstrip("/") + "/" + address[len(fixed) :] if wild else path
 
 
 _Walk = Callable[[str], tuple[list[_Found], int]]
@@ -463,18 +464,23 @@ def check(files: Iterable[LogFile], columns: Iterable[str], naive_zone: ZoneInfo
     """
     wanted = tuple(columns)
     for file in files:
-        for name in wanted:
-            where = f"{file.name}, column {name!r}"
-            if name in file.doubled:
-                raise BadInput("is there twice", where=where, cure="write it once")
-            if name in file.types:
-                _check_type(name, file.types[name], where, naive_zone)
-            elif name != "item":
-                raise BadInput(
-                    "is missing",
-                    where=where,
-                    cure="write it into the file, or move the file out of the call log",
-                )
+        with reading(file.name):
+            _check_file(file, wanted, naive_zone)
+
+
+def _check_file(file: LogFile, columns: Iterable[str], naive_zone: ZoneInfo | None) -> None:
+    for name in columns:
+        where = f"{file.name}, column {name!r}"
+        if name in file.doubled:
+            raise BadInput("is there twice", where=where, cure="write it once")
+        if name in file.types:
+            _check_type(name, file.types[name], where, naive_zone)
+        elif name != "item":
+            raise BadInput(
+                "is missing",
+                where=where,
+                cure="write it into the file, or move the file out of the call log",
+            )
 
 
 def _check_type(name: str, kind: pa.DataType, where: str, naive_zone: ZoneInfo | None) -> None:
@@ -639,20 +645,26 @@ def changed(name: str) -> BadInput:
     )
 
 
-def check_unchanged(log: CallLog, files: Iterable[LogFile]) -> None:
-    """Refuse a file that is no longer what it was when its footer was read.
+def check_unchanged(log: CallLog) -> None:
+    """Refuse the first file that is no longer what it was when its footer was read.
 
     Raises:
         BadInput: its size or modification time is another.
         MissingInput: it is gone.
     """
-    for file in files:
+    with reading(log.root):
+        remote = (
+            iter(())
+            if log.is_local
+            else iter(log.filesystem.get_file_info([file.path for file in log.files]))
+        )
+    for file in log.files:
         with reading(file.name):
             if log.is_local:
                 status = Path(file.path).stat()
                 now = status.st_size, status.st_mtime_ns
             else:
-                info = log.filesystem.get_file_info(file.path)
+                info = next(remote)
                 if info.type == pafs.FileType.NotFound:
                     raise FileNotFoundError(errno.ENOENT, "gone", file.path)
                 now = info.size, info.mtime_ns or 0

@@ -124,7 +124,7 @@ def count(
     counting.read(threads)
     if counting.keys is not None:
         counting.settle_repetitions(counting.keys, threads)
-    check_unchanged(log, log.files)
+    check_unchanged(log)
     return counting.result()
 
 
@@ -325,51 +325,58 @@ class _Accounts:
 
 
 class _Tally:
-    """Calls per (interface, item) and account number: one row per pair, one column per account."""
+    """Calls per (interface, item) and account number: for each pair that occurs, an array."""
 
     def __init__(self, pairs: int) -> None:
         self._pairs = pairs
-        self._calls = np.zeros((pairs, 1024), np.int64)
+        self._calls: dict[int, Ints] = {}
         self._lock = threading.Lock()
 
     def add_rows(self, codes: Codes, numbers: Ints, pairs: Codes) -> None:
         """Add one call per row, whose account is ``numbers[codes]``."""
-        if not len(codes):
+        present = np.flatnonzero(np.bincount(pairs, minlength=self._pairs))
+        if not len(present):
             return
-        width = len(numbers)
-        cells = np.bincount(pairs * np.int64(width) + codes, minlength=self._pairs * width)
-        cells = cells.reshape(self._pairs, width)
+        place = np.zeros(self._pairs, np.int64)
+        place[present] = np.arange(len(present)) * len(numbers)
+        cells = np.bincount(place[pairs] + codes, minlength=len(present) * len(numbers))
         most = int(numbers.max())
         with self._lock:
-            if most >= self._calls.shape[1]:
-                grown = np.zeros((self._pairs, max(most + 1, 2 * self._calls.shape[1])), np.int64)
-                grown[:, : self._calls.shape[1]] = self._calls
-                self._calls = grown
-            for pair in np.flatnonzero(cells.any(axis=1)):
-                self._calls[pair, numbers] += cells[pair]
+            for pair, calls in zip(present.tolist(), np.split(cells, len(present)), strict=True):
+                self._room(pair, most)[numbers] += calls
+
+    def _room(self, pair: int, number: int) -> Ints:
+        """Return a pair's array, long enough for an account number."""
+        calls = self._calls.get(pair, np.zeros(0, np.int64))
+        if number >= len(calls):
+            grown = np.zeros(max(number + 1, 2 * len(calls), 1024), np.int64)
+            grown[: len(calls)] = calls
+            calls = self._calls[pair] = grown
+        return calls
 
     def take_off(self, accounts: Ints, pairs: Ints, calls: Ints) -> None:
         """Take calls off again."""
-        np.subtract.at(self._calls, (pairs, accounts), calls)
+        for pair in np.unique(pairs).tolist():
+            own = pairs == pair
+            np.subtract.at(self._calls[pair], accounts[own], calls[own])
 
-    def usage(self, accounts: _Accounts, rules: Rules) -> pd.DataFrame:
+    def usage(self, accounts: "_Accounts", rules: Rules) -> pd.DataFrame:
         """Return the calls as `tables.USAGE`."""
-        pairs, numbers = np.nonzero(self._calls[:, : len(accounts)])
-        calls = self._calls[pairs, numbers]
-        texts = pa.large_string()
-        interfaces = [interface for interface, _ in rules.pairs]
         items = [item for _, item in rules.pairs]
-        by_item = sorted(range(len(items)), key=lambda n: (items[n].encode(), n))
-        place = np.argsort(np.array(by_item, np.int64))
-        order = np.lexsort((place[pairs], accounts.ranks()[numbers]))
-        pairs, numbers = pa.array(pairs[order]), pa.array(numbers[order])
+        by_item = sorted(self._calls, key=lambda pair: (items[pair].encode(), pair))
+        found = [np.flatnonzero(self._calls[pair]) for pair in by_item]
+        numbers = np.concatenate([np.zeros(0, np.int64), *found])
+        pairs = np.repeat(np.array(by_item, np.int64), [len(own) for own in found])
+        calls = [self._calls[pair][own] for pair, own in zip(by_item, found, strict=True)]
+        order = np.argsort(accounts.ranks()[numbers], kind="stable")
+        numbers, pairs = pa.array(numbers[order]), pa.array(pairs[order])
         return tables.frame(
             tables.USAGE,
             {
                 "account_id": accounts.texts.take(numbers),
-                "item": pa.array(items, texts).take(pairs),
-                "interface": pa.array(interfaces, texts).take(pairs),
-                "calls": calls[order],
+                "item": pa.array(items, pa.large_string()).take(pairs),
+                "interface": pa.array([name for name, _ in rules.pairs]).take(pairs),
+                "calls": np.concatenate([np.zeros(0, np.int64), *calls])[order],
             },
         )
 

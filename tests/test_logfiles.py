@@ -87,6 +87,11 @@ def test_a_url_finds_the_same(tree: Path) -> None:
     assert names(f"file://{tree}/2026/*/c.parquet") == ["02/c.parquet"]
 
 
+def test_a_url_whose_scheme_is_unknown_is_refused() -> None:
+    with pytest.raises(BadInput, match="nowhere://x"):
+        find("nowhere://x")
+
+
 def test_a_link_to_a_file_is_read_once_and_a_link_to_a_folder_not_at_all(tree: Path) -> None:
     (tree / "0.parquet").symlink_to(tree / "a.parquet")
     os.link(tree / "a.parquet", tree / "b.parquet")
