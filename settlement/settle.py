@@ -128,10 +128,9 @@ def run(order: Order, progress: Progress = silent) -> Done:
     watch = Stopwatch()
     _check_month(order)
     log = _find(order, watch)
-    book = Book.open(order.book)
     if order.revise:
-        book.settlement(order.month)
-    elif order.month in book.months:
+        Book.open(order.book).settlement(order.month)
+    elif order.book.is_dir() and order.month in (book := Book.open(order.book)).months:
         # Nothing will be written, so the book need not be held, nor even be writable.
         return _again(order, book, log, watch, progress)
     with publish.locked(order.book):

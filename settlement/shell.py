@@ -144,11 +144,12 @@ def now() -> datetime:
         return datetime.now(UTC)
     try:
         instant = datetime.fromisoformat(given)
-        if instant.tzinfo is None:
-            raise _bad_now(given)
-        return instant.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        known = instant.tzinfo is not None and 1970 < instant.year < 9998
+    except ValueError as error:
         raise _bad_now(given) from error
+    if not known:  # no offset, or no month near it that could be settled
+        raise _bad_now(given)
+    return instant.astimezone(UTC)
 
 
 def _bad_now(given: str) -> BadConfig:

@@ -357,7 +357,15 @@ def assert_refused(done: Finished, code: int, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["tomorrow", "", "2026-04-02", "2026-04-02T02:00:00", "0001-01-01T00:00:00+14:00"]
+    "given",
+    [
+        "tomorrow",
+        "",
+        "2026-04-02",
+        "2026-04-02T02:00:00",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59Z",
+    ],
 )
 @pytest.mark.parametrize("command", ["run 2026-02", "run", "plan", "status", "show"])
 def test_a_malformed_clock_is_refused(place: Place, given: str, command: str) -> None:
@@ -633,7 +641,12 @@ def test_the_manifest_has_every_key_and_no_other(place: Place) -> None:
         assert shape(manifest) == MANIFEST
         assert (previous is None) == (number == 1)
         assert options["naive_timestamps"] is None
-    assert options == {"naive_timestamps": None, "now": "2026-04-02T02:00:00+00:00"}
+    # What the settlement does not depend on, and yet was said, is kept there too.
+    assert options == {
+        "naive_timestamps": None,
+        "now": "2026-04-02T02:00:00+00:00",
+        "reason": None,
+    }
     assert manifest["period"] == {"start": "2026-01-31T16:00:00Z", "end": "2026-02-28T16:00:00Z"}
     assert [file["file"] for file in manifest["inputs"]] == ["2026-02/calls.parquet"]
 
@@ -831,9 +844,9 @@ def test_help_has_an_example(fork: Forks, command: str) -> None:
     done = fork(*command.split(), "--help")
     assert (done.code, done.err) == (0, "")
     if command:
-        assert f"  settle {command}" in done.out.partition("Example:")[2]
+        assert f"  settle {command}" in done.out.partition("Example")[2]
     else:
-        assert "  settle run 2026-02" in done.out.partition("Example:")[2]
+        assert "  settle run 2026-02" in done.out.partition("Example")[2]
         for each in COMMANDS:
             assert re.search(rf"^  {each} ", done.out, re.MULTILINE)
 
