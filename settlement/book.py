@@ -191,8 +191,7 @@ class Book:
 
         newest = self.newest_month
         posted = [s.table(tables.ENTRIES) for s in self.revisions(newest)] if newest else []
-        holds = ledger.open_holds(posted)
-        return holds[holds["hold_month"] == str(newest)].reset_index(drop=True)
+        return ledger.open_holds(posted, newest)
 
 
 def settlement_folders(book: Path) -> list[Path]:

@@ -212,29 +212,38 @@ def _columns(rows: pd.DataFrame, kind: str, rank: int) -> pa.Table:
     )
 
 
-def open_holds(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def open_holds(posted: Sequence[pd.DataFrame], month: Month | None = None) -> pd.DataFrame:
     """Derive the holds that are open after the entries posted: Σ freeze − Σ unfreeze.
 
     Args:
         posted: `tables.ENTRIES` of every settlement that made or released the holds in
             question, in any order.
+        month: the holds of this month alone; of all if left out.
 
     Returns:
         `HOLDS`, one row per account and hold month whose hold is still open. A balance
         below 0 (released more than was frozen) is kept, for `laws` to refuse.
     """
     moves = pa.concat_tables([_MOVES.empty_table()] + [_hold_moves(rows) for rows in posted])
-    sums = moves.group_by(["account_id", "hold_month"]).aggregate([("amount", "sum")])
-    sums = sums.filter(pc.not_equal(sums["amount_sum"], 0))
-    sums = sums.sort_by([("account_id", "ascending"), ("hold_month", "ascending")])
+    if month is not None:
+        moves = moves.filter(pc.equal(moves["hold_month"], str(month)))
+    if not _are_single(moves):
+        moves = moves.group_by(["account_id", "hold_month"]).aggregate([("amount", "sum")])
+        moves = moves.rename_columns(HOLDS.names)
+        moves = moves.filter(pc.not_equal(moves["amount"], 0))
+        moves = moves.sort_by([("account_id", "ascending"), ("hold_month", "ascending")])
     return tables.frame(
         HOLDS,
-        {
-            "account_id": sums["account_id"],
-            "hold_month": sums["hold_month"],
-            "amount": sums["amount_sum"].to_numpy(),
-        },
+        {name: moves[name] for name in ("account_id", "hold_month")}
+        | {"amount": moves["amount"].to_numpy()},
     )
+
+
+def _are_single(moves: pa.Table) -> bool:
+    """Tell whether moves are one a hold and sorted, so that there is nothing to add up."""
+    accounts = moves["account_id"].combine_chunks()
+    ascending = pc.all(pc.less(accounts[:-1], accounts[1:]), min_count=0).as_py()
+    return bool(ascending) and pc.count_distinct(moves["hold_month"]).as_py() <= 1
 
 
 def _hold_moves(rows: pd.DataFrame) -> pa.Table:
