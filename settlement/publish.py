@@ -49,12 +49,13 @@ def locked(book: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # In this order: once the lock file is gone, another run may begin.
+        with contextlib.suppress(OSError):
+            (book / DRAFTS).rmdir()
         with contextlib.suppress(OSError):
             (book / LOCK).unlink()
         if new:
             with contextlib.suppress(OSError):  # not empty: something was published
-                (book / DRAFTS).rmdir()
-            with contextlib.suppress(OSError):
                 book.rmdir()
         os.close(lock)
 

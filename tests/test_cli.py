@@ -304,6 +304,7 @@ REFUSED: list[tuple[Callable[[Place], None], str, int, str]] = [
     (nothing, "show 2026-02", 66, "2026-02 · 2026-01 · settle run 2026-02"),
     (nothing, "explain 2026-02 0100000042", 66, "2026-02 · settle run 2026-02"),
     (nothing, "export 2026-02 --out out", 66, "2026-02 · settle run 2026-02"),
+    (nothing, "run 2026-02 --revise", 66, "2026-02 · settle run 2026-02"),
     (nothing, "show 2026-01 100000042", 66, "2026-01 · 100000042 · leading zeros"),
     (nothing, "explain 2026-01 100000042", 66, "2026-01 · 100000042 · leading zeros"),
     (nothing, "show --book nowhere", 66, "nowhere · settle run"),
@@ -522,6 +523,29 @@ def test_another_outcome_is_refused_and_says_what_changed(
 def _add_call(place: Place, account: str) -> None:
     late = small_logs.made("2026-01", {(account, "CompareFace"): 1}, "late-")
     small_logs.write(late, place.logs / "late.parquet")
+
+
+def test_a_revision_posts_the_difference_and_leaves_what_was_published(place: Place) -> None:
+    before = snapshot(place.book)
+    _add_call(place, "0100000042")
+    done = place("run 2026-01 --revise --reason late --json", **NOW)
+    assert (done.code, done.err) == (0, "")
+    assert (done.json["revision"], done.json["number"]) == (2, 2)
+    assert {
+        path: facts for path, facts in snapshot(place.book).items() if "r2" not in path
+    } == before
+    shown = place("show 2026-01 0100000042 --json").json
+    assert shown["invoice"]["payable"] == "28.81"
+    assert [(entry["kind"], entry["amount"]) for entry in shown["entries"]] == [
+        ("unfreeze", "34.56"),
+        ("debit", "0.01"),
+        ("freeze", "34.57"),
+    ]
+    assert place("check").code == 0
+    again = place("run 2026-01 --revise --reason late", **NOW)
+    assert (again.code, "settled already" in again.out) == (0, True)
+    assert place("run 2026-02 --json", **NOW).json["totals"]["unfrozen"] == "72.20"
+    assert place("check").code == 0
 
 
 # ---------------------------------------------------------------- plan
