@@ -35,6 +35,8 @@ from settlement.stamps import Clock, Span, Stamps
 
 COLUMNS = ("request_id", "account_id", "interface", "timestamp", "status_code", "item")
 _MAGIC, _MAGIC_ENCRYPTED = b"PAR1", b"PARE"
+_SIGNATURE = 28
+"""How many bytes a plain footer is longer when it is signed, as it is over encrypted columns."""
 BATCH_ROWS = 1 << 20
 """Row groups are decoded in batches of at most this many rows."""
 _TAIL = 1 << 16
@@ -367,6 +369,9 @@ def _read_footer(filesystem: pafs.FileSystem, found: _Found) -> LogFile:
             tail, footer = _tail(source, found)
         opened = pq.ParquetFile(pa.BufferReader(tail), coerce_int96_timestamp_unit="us")
         metadata, schema = opened.metadata, opened.schema_arrow
+        if metadata.serialized_size + _SIGNATURE == len(footer) - 8:
+            # A plain footer of encrypted columns: to look at one would end the process.
+            raise BadInput("is encrypted", where=found.name, cure="deliver it as plain Parquet")
         groups = tuple(_row_groups(found, metadata, opened.schema))
     if metadata.num_rows != sum(group.rows for group in groups):
         raise _lies(found.name, "its footer's row count is not that of its row groups")
