@@ -74,6 +74,8 @@ def run(month: Month | None, as_json: bool, **options: Any) -> None:
     from settlement import settle as settling
     from settlement.progress import bar
 
+    if options["reason"] and not options["revise"]:
+        raise click.UsageError("--reason goes with --revise")
     order = _order(month, **options)
     done = settling.run(order, bar)
     manifest = done.settlement.manifest
@@ -231,7 +233,8 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
     click.option(
         "--out",
         required=True,
-        type=click.Path(path_type=Path),
+        type=shell.path_of,
+        metavar="PATH",
         envvar="SETTLE_OUT",
         help="the folder for the CSV files",
     ),
@@ -276,6 +279,8 @@ def check(book: Path, as_json: bool) -> None:
     """
     from settlement.check import check as prove
 
+    if not book.is_dir():
+        raise MissingInput("no book", where=str(book), cure="name it with --book")
     findings = prove(book)
     newest = findings.newest
     if as_json:
@@ -326,7 +331,8 @@ def prices(prices: Path, as_json: bool) -> None:
     click.option(
         "--out",
         required=True,
-        type=click.Path(path_type=Path),
+        type=shell.path_of,
+        metavar="PATH",
         envvar="SETTLE_OUT",
         help="the folder",
     ),

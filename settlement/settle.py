@@ -66,8 +66,8 @@ class Order:
     @property
     def recorded(self) -> dict[str, str | None]:
         """The options, the instant that stood in for the clock, and why a month is revised."""
-        now = self.now.isoformat() if self.now_set else None
-        return self.options | {"now": now, "reason": self.reason}
+        now = {"now": self.now.isoformat()} if self.now_set else {}
+        return self.options | now | ({"reason": self.reason} if self.revise else {})
 
 
 @dataclass

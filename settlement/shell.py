@@ -6,6 +6,7 @@ a traceback means a bug.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -44,10 +45,11 @@ def month_of(text: str) -> Month:
 
 def share_of(text: str) -> Fraction:
     """Read an option that is a share from 0 to 1, kept exact."""
-    try:
-        share = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        share = Fraction(-1)
+    share = (
+        Fraction(text)
+        if re.fullmatch(r"[0-9]{0,20}\.?[0-9]{1,20}(e-[0-9]{1,2})?", text)
+        else Fraction(-1)
+    )
     if not 0 <= share <= 1:
         raise click.BadParameter(f"{text!r} is not a share from 0 to 1, such as 0.0001")
     return share
@@ -64,6 +66,13 @@ def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
+def path_of(text: str) -> Path:
+    """Read an option that is a path; an empty one would silently mean the working folder."""
+    if not text:
+        raise click.BadParameter("empty; name a file or folder")
+    return Path(text)
+
+
 logs = click.option(
     "--logs",
     default="data/logs",
@@ -73,18 +82,20 @@ logs = click.option(
 )
 book = click.option(
     "--book",
-    default=Path("data/book"),
+    default="data/book",
     show_default=True,
     envvar="SETTLE_BOOK",
-    type=click.Path(path_type=Path),
+    type=path_of,
+    metavar="PATH",
     help="the folder of all settlements",
 )
 prices = click.option(
     "--prices",
-    default=Path("data/price_book.toml"),
+    default="data/price_book.toml",
     show_default=True,
     envvar="SETTLE_PRICES",
-    type=click.Path(path_type=Path),
+    type=path_of,
+    metavar="PATH",
     help="the price book",
 )
 counting = options(
