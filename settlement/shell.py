@@ -45,11 +45,11 @@ def month_of(text: str) -> Month:
 
 def share_of(text: str) -> Fraction:
     """Read an option that is a share from 0 to 1, kept exact."""
-    share = (
-        Fraction(text)
-        if re.fullmatch(r"[0-9]{0,20}\.?[0-9]{1,20}(e-[0-9]{1,2})?", text)
-        else Fraction(-1)
-    )
+    plain = re.fullmatch(r"[0-9]{0,20}\.?[0-9]{1,20}(e-[0-9]{1,2}|/0*[1-9][0-9]{0,20})?", text)
+    try:
+        share = Fraction(text) if plain else Fraction(-1)
+    except ValueError:
+        share = Fraction(-1)
     if not 0 <= share <= 1:
         raise click.BadParameter(f"{text!r} is not a share from 0 to 1, such as 0.0001")
     return share
