@@ -15,7 +15,6 @@ import click
 from settlement import catchup, shell
 from settlement.book import Book
 from settlement.month import Month
-from settlement.report import grouped
 
 if TYPE_CHECKING:
     from settlement.settle import Done, Order
@@ -56,25 +55,13 @@ def settle_due(
     yield from catchup.catch_up(months, order_of)
 
 
-def told(done: "Done") -> str:
-    """Say in one line what a month came to."""
-    settlement = done.settlement
-    rows, totals = settlement.manifest["rows"], settlement.manifest["totals"]
-    currency = settlement.price_book.currency.code
-    return (
-        f"{settlement.name}: {done.outcome}, {rows['billed']:,} of {rows['read']:,} calls billed, "
-        f"{totals['accounts']:,} accounts, payable {grouped(totals['payable'])} {currency}, "
-        f"frozen {grouped(totals['frozen'])} {currency}, {sum(done.seconds.values()):.1f} s"
-    )
-
-
 @click.command()
 @options
 def once(**options: Any) -> None:
     """Settle every month that is over and not settled, oldest first, and leave."""
     nothing = True
     for done in settle_due(**options):
-        click.echo(told(done), err=True)
+        click.echo(catchup.told(done), err=True)
         nothing = False
     if nothing:
         click.echo("nothing is due", err=True)

@@ -23,7 +23,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from jobs import once
-from settlement import shell
+from settlement import catchup, shell
 from settlement.errors import SettlementError
 from settlement.report import safe
 
@@ -92,7 +92,7 @@ def _tick(settle_due: Callable[[], Iterator["Done"]]) -> None:
     log.info("tick: looking for months to settle")
     try:
         for done in settle_due():
-            log.info("%s", once.told(done))
+            log.info("%s", catchup.told(done))
     except SettlementError as refusal:
         log.error("refused, the next tick tries again: %s", safe(str(refusal)))  # noqa: TRY400
     except Exception:

@@ -1,4 +1,4 @@
-"""Catching up: the months that are over and not settled, and settling them in order.
+"""Catching up: which months are due, and settling one month after another.
 
 Nothing is remembered between two calls: what is due follows from the book and the clock
 alone, so a service that was off for a year asks the same question as one that was not.
@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from settlement.book import Book
 from settlement.month import Month, last_ended, months_between
+from settlement.progress import Progress, silent
+from settlement.report import grouped
 
 if TYPE_CHECKING:
     from settlement.settle import Done, Order
@@ -35,13 +37,28 @@ def due(book: Book, now: datetime, zone: ZoneInfo, first_month: Month | None = N
     return [first, *months_between(first, last.next)] if first <= last else []
 
 
-def catch_up(months: Iterable[Month], order_of: Callable[[Month], "Order"]) -> Iterator["Done"]:
+def catch_up(
+    months: Iterable[Month], order_of: Callable[[Month], "Order"], progress: Progress = silent
+) -> Iterator["Done"]:
     """Settle months in order, yielding what each came to; stop at the first refusal.
 
     A later month must not pass an earlier one, whose holds it releases, so a refusal (any
-    `SettlementError` of `settle.run`) is raised and nothing after it is tried.
+    `SettlementError` of `settle.run`) is raised and nothing after it is tried. Doing it again
+    resumes: a month that is settled already says so and costs a look at its files.
     """
     from settlement import settle
 
     for month in months:
-        yield settle.run(order_of(month))
+        yield settle.run(order_of(month), progress)
+
+
+def told(done: "Done") -> str:
+    """Say in one line what a month came to."""
+    settlement = done.settlement
+    rows, totals = settlement.manifest["rows"], settlement.manifest["totals"]
+    currency = settlement.price_book.currency.code
+    return (
+        f"{settlement.name}: {done.outcome}, {rows['billed']:,} of {rows['read']:,} calls billed, "
+        f"{totals['accounts']:,} accounts, payable {grouped(totals['payable'])} {currency}, "
+        f"frozen {grouped(totals['frozen'])} {currency}, {sum(done.seconds.values()):.1f} s"
+    )

@@ -20,7 +20,7 @@ from settlement.month import Month, last_ended, months_between
 from settlement.report import aligned, grouped, safe, seconds, summary
 
 if TYPE_CHECKING:
-    from settlement.settle import Order
+    from settlement.settle import Done, Order
 
 
 _month = click.argument(
@@ -29,8 +29,14 @@ _month = click.argument(
 _json = click.option(
     "--json", "as_json", is_flag=True, envvar="SETTLE_JSON", help="print one JSON object"
 )
+_months = click.argument(
+    "month",
+    type=shell.months_of,
+    required=False,
+    metavar="[MONTH | FIRST..LAST]",
+    envvar="SETTLE_MONTH",
+)
 _ordering = shell.options(
-    _month,
     shell.logs,
     shell.book,
     shell.prices,
@@ -60,15 +66,20 @@ def settle() -> None:
 
 
 @settle.command()
+@_months
 @_ordering
 @click.option("--revise", is_flag=True, help="state a settled month anew, and post the difference")
 @click.option("--reason", metavar="TEXT", help="why it is revised; kept with the settlement")
-def run(month: Month | None, as_json: bool, **options: Any) -> None:
+def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) -> None:
     """Settle MONTH and publish it. Doing it again changes nothing.
+
+    FIRST..LAST settles a run of months in order and stops at the first refusal; doing it again
+    resumes. A month older than the newest settled one is only debited.
 
     \b
     Examples:
       settle run 2026-02 --logs data/logs --book data/book
+      settle run 2025-04..2026-02
       settle run 2026-02 --revise --reason "late calls of 28 February"
     """
     from settlement import settle as settling
@@ -76,15 +87,14 @@ def run(month: Month | None, as_json: bool, **options: Any) -> None:
 
     if options["reason"] and not options["revise"]:
         raise click.UsageError("--reason goes with --revise")
+    if isinstance(month, tuple):
+        _run_months(month, as_json, **options)
+        return
     order = _order(month, **options)
     done = settling.run(order, bar)
     manifest = done.settlement.manifest
     if as_json:
-        _print_json(
-            {"outcome": done.outcome, "folder": str(done.settlement.folder)}
-            | {"seconds": done.seconds, "skipped": done.skipped}
-            | dict(manifest)
-        )
+        _print_json(_done(done))
         return
     place = f"{done.settlement.name}: {done.outcome}"
     if done.outcome != "published":
@@ -98,7 +108,37 @@ def run(month: Month | None, as_json: bool, **options: Any) -> None:
     click.echo(f"took     {seconds(done.seconds)}")
 
 
+def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> None:
+    """Settle a run of months; those before a refusal are told all the same."""
+    from dataclasses import replace
+
+    from settlement import catchup
+    from settlement.progress import bar
+
+    order = _order(months[0], **options)
+    told = []
+    try:
+        for done in catchup.catch_up(months, lambda month: replace(order, month=month), bar):
+            told.append(_done(done))
+            if not as_json:
+                click.echo(catchup.told(done))
+    finally:
+        if as_json:
+            _print_json({"months": told})
+
+
+def _done(done: "Done") -> dict[str, Any]:
+    """Return what a run came to, as `settle run --json` prints it."""
+    return {
+        "outcome": done.outcome,
+        "folder": str(done.settlement.folder),
+        "seconds": done.seconds,
+        "skipped": done.skipped,
+    } | dict(done.settlement.manifest)
+
+
 @settle.command()
+@_month
 @_ordering
 def plan(month: Month | None, as_json: bool, **options: Any) -> None:
     """Show what `settle run` would publish, and how it differs from the month before.

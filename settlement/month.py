@@ -109,6 +109,11 @@ def months_between(first: Month, last: Month) -> list[Month]:
     return between
 
 
+def months_from(first: Month, last: Month) -> tuple[Month, ...]:
+    """Return the months from the first to the last, both included."""
+    return (first, *months_between(first, last), last) if first < last else (first,)
+
+
 def last_ended(now: datetime, zone: ZoneInfo) -> Month:
     """Return the newest month that is over in a zone at an instant.
 

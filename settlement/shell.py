@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from settlement.errors import BadConfig, CannotRead, MissingInput, SettlementError, WrongUsage
-from settlement.month import Month
+from settlement.month import Month, months_from
 from settlement.prices import PriceBook
 from settlement.report import safe
 
@@ -41,6 +41,17 @@ def month_of(text: str) -> Month:
         return Month.parse(text)
     except WrongUsage as error:
         raise click.BadParameter(str(error)) from error
+
+
+def months_of(text: str) -> Month | tuple[Month, ...]:
+    """Read an option that is a month, or a run of months ``YYYY-MM..YYYY-MM``, in order."""
+    first, dots, last = text.partition("..")
+    if not dots:
+        return month_of(text)
+    ends = month_of(first), month_of(last)
+    if ends[0] > ends[1]:
+        raise click.BadParameter(f"{text!r} ends before it begins; write the older month first")
+    return months_from(*ends)
 
 
 def share_of(text: str) -> Fraction:
