@@ -3,6 +3,18 @@
 They are checked before publishing and again by ``settle check``. Each law is a sentence with
 both sides and the difference. A broken one before publishing is a bug; in a published book it
 is damage or forgery.
+
+The law of holds: after every publication, what is open is exactly what the newest statement of
+the newest settled month freezes, factor × base of each of its bills; nothing else is open. It
+does not matter in which order months were settled, backfilled and revised, nor how often. It
+follows from four rules, each checked by itself as well:
+
+    a hold is made by its own month            a freeze in 2026-02 says 2026-02
+    it is released once, and whole             an unfreeze is exactly one open hold
+    a later month releases all that is open    before it freezes its own
+    an older month moves no hold               neither settled late nor revised; its debit alone
+
+A revision of the newest month replaces the holds that change, and no others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,12 +49,17 @@ class Statement:
 
 @dataclass(frozen=True)
 class Posted:
-    """The entries of one settlement, in the order of publication."""
+    """The entries of one settlement, in the order of publication.
+
+    ``frozen`` is what its bills freeze by the rules of its time (`ledger.HOLDS`), whether or
+    not its month was the newest; left out, the law of holds is not checked in amounts.
+    """
 
     month: Month
     revision: int
     invoices: pd.DataFrame
     entries: pd.DataFrame
+    frozen: pd.DataFrame | None = None
 
 
 def broken(stated: Statement, currency: Currency) -> list[str]:
@@ -208,9 +225,24 @@ def _holds(history: Sequence[Posted]) -> Iterator[str]:
             yield f"{name}: an account with two open holds of one month"
         open_now = _carry(open_now, entries)
         newest = posted.month if later else newest
+        if posted.month == newest and posted.frozen is not None:
+            yield from _as_frozen(name, open_now, posted.frozen)
     months = set(open_now["hold_month"]) - {str(newest)}
     if months:
         yield f"open holds of {', '.join(sorted(months))}, though {newest} is the newest month"
+
+
+def _as_frozen(name: str, open_now: pd.DataFrame, frozen: pd.DataFrame) -> Iterator[str]:
+    """Compare what is open with what the newest statement of the newest month freezes."""
+    if not open_now.equals(frozen):
+        yield from _same_rows(
+            f"{name}: open holds and what its bills freeze",
+            open_now,
+            open_now["amount"].to_numpy(),
+            frozen,
+            frozen["amount"].to_numpy(),
+            1,
+        )
 
 
 def _carry(open_now: pd.DataFrame, posted: pd.DataFrame) -> pd.DataFrame:

@@ -297,6 +297,43 @@ def test_each_law_of_a_book_broken_says_its_sentence(sentence: str, book: list[P
     assert sentence in broken_ledger(book)
 
 
+def with_holds(book: list[Posted]) -> list[Posted]:
+    """The same settlements, and what the bills of each freeze."""
+    return [
+        dataclasses.replace(
+            each, frozen=ledger.freeze(each.month, each.invoices, VERSION.freeze, CNY)
+        )
+        for each in book
+    ]
+
+
+def test_what_is_open_is_what_the_newest_month_freezes() -> None:
+    book = [JANUARY, FEBRUARY, LOWERED, LATE, LATE_REVISED]
+    assert broken_ledger(with_holds(book)) == []
+
+
+UNHELD = {
+    "2026-02 r2: open holds and what its bills freeze: 'anna' differs, 2400000000 ≠ 1800000000": [
+        JANUARY,
+        FEBRUARY,
+        posted("2026-02", 2, "anna 15", "anna 1 credit 5 ·"),
+    ],
+    "2026-01 r1: open holds and what its bills freeze: 0 rows ≠ 1 rows": [
+        posted("2026-01", 1, "anna 10", "anna 1 debit 10 ·")
+    ],
+    "2026-02 r2: open holds and what its bills freeze: 0 rows ≠ 1 rows": [
+        JANUARY,
+        FEBRUARY,
+        posted("2026-02", 2, "anna 20", "anna 1 unfreeze 24 2026-02"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("sentence", "book"), UNHELD.items())
+def test_holds_other_than_the_bills_make_are_found(sentence: str, book: list[Posted]) -> None:
+    assert sentence in broken_ledger(with_holds(book))
+
+
 def test_a_hold_released_twice_is_found() -> None:
     twice = posted("2026-02", 1, "", f"{RELEASE}, anna 2 unfreeze 12 2026-01")
     assert "2026-02 r1: an unfreeze that is not exactly one open hold" in broken_ledger(
