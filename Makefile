@@ -8,7 +8,7 @@ PRICES ?= data/price_book.toml
 EXPORTS ?= data/exports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup settle schedule test lint lock demo clean
+.PHONY: help setup settle schedule demo test test-long lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,14 +24,24 @@ $(BIN)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 settle: setup  ## settle a month and export it for finance: make settle MONTH=2026-02
+	@test -n "$(MONTH)" || { echo "say which month: make settle MONTH=2026-02" >&2; exit 2; }
 	@$(BIN)/settle run $(MONTH) --logs $(LOGS) --book $(BOOK) --prices $(PRICES)
 	@$(BIN)/settle export $(MONTH) --book $(BOOK) --out $(EXPORTS)/$(MONTH)
+
+demo: setup  ## make 20 million calls that reach tiers three and four, and settle them
+	@rm -rf data/demo
+	@$(BIN)/python -m settlement.sample --demo data/demo/logs
+	@$(BIN)/settle run 2026-03 --logs data/demo/logs --book data/demo/book --prices $(PRICES)
+	@$(BIN)/settle explain 2026-03 0100009001 --book data/demo/book
 
 schedule: setup  ## run the service that settles every month that is over
 	@$(BIN)/python -m jobs.scheduler --logs $(LOGS) --book $(BOOK) --prices $(PRICES)
 
 test: setup lint  ## everything CI runs: lint, types, tests
 	@$(BIN)/python -m pytest
+
+test-long: setup  ## the random months again, many more of them
+	@SETTLE_TEST_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 0 tests/test_random_months.py
 
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .
