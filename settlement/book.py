@@ -181,6 +181,18 @@ class Book:
             )
         return self.months[month]
 
+    def revision(self, month: Month, revision: int) -> Settlement:
+        """Return one settlement of a month; raises `MissingInput`."""
+        newest = self.settlement(month)
+        for settlement in self.revisions(month):
+            if settlement.revision == revision:
+                return settlement
+        raise MissingInput(
+            f"there is no r{revision}",
+            where=f"{self.folder}, {month}",
+            cure=f"its newest revision is r{newest.revision}",
+        )
+
     def before(self, month: Month) -> Settlement | None:
         """Return the newest settlement of the newest settled month before one."""
         return next((s for m, s in reversed(self.months.items()) if m < month), None)

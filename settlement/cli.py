@@ -65,10 +65,15 @@ def settle() -> None:
     """
 
 
+_revise = click.option(
+    "--revise", is_flag=True, help="state a settled month anew, and post the difference"
+)
+
+
 @settle.command()
 @_months
 @_ordering
-@click.option("--revise", is_flag=True, help="state a settled month anew, and post the difference")
+@_revise
 @click.option("--reason", metavar="TEXT", help="why it is revised; kept with the settlement")
 def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) -> None:
     """Settle MONTH and publish it. Doing it again changes nothing.
@@ -140,12 +145,16 @@ def _done(done: "Done") -> dict[str, Any]:
 @settle.command()
 @_month
 @_ordering
+@_revise
 def plan(month: Month | None, as_json: bool, **options: Any) -> None:
     """Show what `settle run` would publish, and how it differs from the month before.
 
+    Of a settled month it shows, as `settle diff` does, how it differs from what stands.
+
     \b
-    Example:
+    Examples:
       settle plan 2026-02
+      settle plan 2026-02 --revise
     """
     from settlement import plans
     from settlement import settle as settling
@@ -231,6 +240,46 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
         _print_json(found)
     else:
         click.echo(accounts.shown(found))
+
+
+@settle.command()
+@shell.options(
+    click.argument("month", type=shell.month_of, metavar="MONTH"),
+    *(
+        click.argument(name, type=shell.revision_of, required=False, metavar=f"[{label}]")
+        for name, label in (("before", "rA"), ("after", "rB"))
+    ),
+    shell.book,
+    _json,
+)
+def diff(month: Month, before: int | None, after: int | None, book: Path, as_json: bool) -> None:
+    """Show what changed from revision rA of MONTH to rB, and why.
+
+    Left out, they are the last two; with rA alone, rB is the newest. r0 stands for the time
+    before the month was settled, when there was nothing.
+
+    \b
+    Examples:
+      settle diff 2026-02
+      settle diff 2026-02 r1 r3 --json
+    """
+    from settlement import diffs
+    from settlement.diff import Side, compare
+
+    opened = Book.open(book)
+    newest = opened.settlement(month).revision
+    after = newest if after is None else after
+    before = after - 1 if before is None else before
+    sides = [
+        Side.of(opened.revision(month, revision)) if revision else Side.nothing()
+        for revision in (before, after)
+    ]
+    found = compare(*sides)
+    if as_json:
+        _print_json({"month": str(month)} | diffs.described(found))
+    else:
+        click.echo(f"{month}: {found.before.name} → {found.after.name}")
+        click.echo(diffs.shown(found))
 
 
 @settle.command()

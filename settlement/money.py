@@ -86,6 +86,11 @@ def grouped(amount: int, digits: int = 2) -> str:
     return ("-" if amount < 0 else "") + f"{int(whole):,}" + dot + decimals
 
 
+def signed(amount: int) -> str:
+    """Write units for a person with their sign, also a plus."""
+    return ("+" if amount > 0 else "") + grouped(amount)
+
+
 def round_half_up(amounts: "Ints", step: int) -> "Ints":
     """Round amounts ≥ 0 to multiples of ``step`` units, half up.
 

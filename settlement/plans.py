@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-from settlement import changes, money, tables
+from settlement import __version__, changes, diffs, money, tables
 from settlement.changes import Change
+from settlement.diff import Diff, Side, compare
 from settlement.report import aligned, safe, seconds, summary
 from settlement.settle import Planned
 
@@ -12,7 +13,7 @@ from settlement.settle import Planned
 def described(planned: Planned) -> dict[str, Any]:
     """Return a plan as JSON values, money as text: what `settle plan --json` prints."""
     draft = planned.draft
-    change = change_of(planned)
+    change, diff = change_of(planned), diff_of(planned)
     return {
         "outcome": outcome(planned),
         "month": str(draft.month),
@@ -22,6 +23,7 @@ def described(planned: Planned) -> dict[str, Any]:
         "totals": draft.totals,
         "inputs": [dataclasses.asdict(file) for file in draft.inputs],
         "difference": planned.difference or None,
+        "diff": diffs.described(diff) if diff else None,
         "change": _change_described(change) if change else None,
         "seconds": planned.seconds,
         "skipped": planned.skipped,
@@ -36,6 +38,8 @@ def shown(planned: Planned) -> str:
         f"{draft.month}: {outcome(planned)}",
         summary(statement, draft.prices.currency.code),
     ]
+    if diff := diff_of(planned):
+        parts += [f"against {diff.before.name}, which stands", diffs.shown(diff)]
     change = change_of(planned)
     parts.append(_change_shown(change) if change else "no earlier month to compare with")
     parts.append(f"took     {seconds(planned.seconds)}")
@@ -49,6 +53,13 @@ def outcome(planned: Planned) -> str:
     if planned.difference:
         return f"settled as {planned.standing.name}, now different: {planned.difference}"
     return f"settled as {planned.standing.name}, and would come out the same"
+
+
+def diff_of(planned: Planned) -> Diff | None:
+    """Compare a plan with the settlement of the month that stands, where it would differ."""
+    if planned.standing is None or not planned.difference:
+        return None
+    return compare(Side.of(planned.standing), Side.planned(planned.draft, __version__))
 
 
 def change_of(planned: Planned) -> Change | None:
@@ -96,19 +107,14 @@ def _change_shown(change: Change) -> str:
             safe(movement.account_id),
             money.grouped(movement.before),
             money.grouped(movement.after),
-            signed(movement.after - movement.before),
+            money.signed(movement.after - movement.before),
         )
         for movement in change.largest
     ]
     parts = [
-        f"against {change.against} ({signed(moved)})",
+        f"against {change.against} ({money.signed(moved)})",
         aligned(rows, right=[1, 2], indent="  "),
     ]
     if largest:
         parts += ["largest movements", aligned(largest, right=[1, 2, 3], indent="  ")]
     return "\n".join(parts)
-
-
-def signed(amount: int) -> str:
-    """Write units with their sign, also a plus."""
-    return ("+" if amount > 0 else "") + money.grouped(amount)

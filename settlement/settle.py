@@ -167,6 +167,8 @@ def plan(order: Order, progress: Progress = silent) -> Planned:
     watch = Stopwatch()
     _check_month(order)
     book = Book.open(order.book)
+    if order.revise:
+        book.settlement(order.month)
     _check_book(order, book)
     log = _find(order, watch)
     draft = _decide(order, book, _count(order, log, watch, progress), watch)

@@ -54,6 +54,13 @@ def months_of(text: str) -> Month | tuple[Month, ...]:
     return months_from(*ends)
 
 
+def revision_of(text: str) -> int:
+    """Read an argument that is a revision, ``r2``; ``r0`` is what was before the first."""
+    if not re.fullmatch(r"r(0|[1-9][0-9]{0,3})", text):
+        raise click.BadParameter(f"{text!r} is not a revision, such as r2")
+    return int(text[1:])
+
+
 def share_of(text: str) -> Fraction:
     """Read an option that is a share from 0 to 1, kept exact."""
     plain = re.fullmatch(r"[0-9]{0,20}\.?[0-9]{1,20}(e-[0-9]{1,2}|/0*[1-9][0-9]{0,20})?", text)

@@ -25,7 +25,18 @@ from tests import small_logs
 from tests.processes import PROGRAM, ROOT, Finished, Forks, environment, settle, snapshot, start
 
 PRICE_BOOK = ROOT / "data" / "price_book.toml"
-COMMANDS = ("run", "plan", "status", "show", "explain", "export", "check", "prices", "sample")
+COMMANDS = (
+    "run",
+    "plan",
+    "status",
+    "show",
+    "diff",
+    "explain",
+    "export",
+    "check",
+    "prices",
+    "sample",
+)
 MONTHS = {
     "2026-01": """
         0100000042  CompareFace  10_001

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
-errors progress report
+errors progress report inputs
 month money
 prices
 tables
@@ -25,8 +25,8 @@ usage
 book sample
 draft
 changes check exports publish
-explain pricelist
-accounts
+explain pricelist diff
+accounts diffs
 settle
 plans catchup
 shell
