@@ -1,5 +1,6 @@
 """What differs between two statements: a month now and as published, or two months."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,27 +74,40 @@ def _filled(invoices: pd.DataFrame, accounts: "pd.Series[Any]") -> "pd.Series[An
     return by_account.reindex(pd.Index(accounts), fill_value=0).reset_index(drop=True)
 
 
+def differs(draft: Draft, standing: Settlement, book: Book) -> bool:
+    """Tell whether a draft has another outcome than the settlement that stands.
+
+    Asks the totals first: mostly they differ, and no table need be read.
+    """
+    names = ("accounts", "list_amount", "voucher_amount", "amount", "payable")
+    totals, standing_totals = draft.totals, standing.manifest["totals"]
+    if any(totals[name] != standing_totals[name] for name in names):
+        return True
+    return any(not old.equals(new) for _, old, new, _ in _outcomes(draft, standing, book))
+
+
 def difference(draft: Draft, standing: Settlement, book: Book) -> str:
-    """Say what differs between a draft and the settlement that stands; empty if nothing.
+    """Say what differs between a draft and the settlement that stands; empty if nothing."""
+    found = [_first(*pair) for pair in _outcomes(draft, standing, book)]
+    return " · ".join(sentence for sentence in found if sentence)
+
+
+def _outcomes(
+    draft: Draft, standing: Settlement, book: Book
+) -> Iterator[tuple[tables.Table, pd.DataFrame, pd.DataFrame, str]]:
+    """Yield the tables of both that make an outcome, and a column to tell them apart by.
 
     The outcome is what is charged and held: usage, lines, invoices, and, while the month's
     own holds are open, what is frozen.
     """
     stated = draft.stated
-    pairs = [
-        (table, standing.table(table), rows, column)
-        for table, rows, column in (
-            (tables.USAGE, stated.usage, "calls"),
-            (tables.LINES, stated.lines, "amount"),
-            (tables.INVOICES, stated.invoices, "payable"),
-        )
-    ]
+    yield tables.USAGE, standing.table(tables.USAGE), stated.usage, "calls"
+    yield tables.LINES, standing.table(tables.LINES), stated.lines, "amount"
+    yield tables.INVOICES, standing.table(tables.INVOICES), stated.invoices, "payable"
     if book.newest_month == draft.month:
         rule, currency = draft.version.freeze, draft.prices.currency
         frozen = ledger.freeze(draft.month, stated.invoices, rule, currency)
-        pairs.append((ledger.HOLDS, book.open_holds(), frozen, "amount"))
-    found = [_first(table, old, new, column) for table, old, new, column in pairs]
-    return " · ".join(sentence for sentence in found if sentence)
+        yield ledger.HOLDS, book.open_holds(), frozen, "amount"
 
 
 def _first(table: tables.Table, old: pd.DataFrame, new: pd.DataFrame, column: str) -> str:

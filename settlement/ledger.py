@@ -82,15 +82,16 @@ def restate(
         does not has no entry. A vanished account gets its whole debit back.
     """
     difference = adjustments(invoices, debited)
+    released, made = _unlike(holds, frozen)
     amount = difference["adjustment"]
     more = pd.DataFrame({"account_id": difference["account_id"], "amount": amount.clip(lower=0)})
     less = pd.DataFrame({"account_id": difference["account_id"], "amount": -amount.clip(upper=0)})
     return entries(
         {
-            "unfreeze": _unlike(holds, frozen),
+            "unfreeze": released,
             "debit": more,
             "credit": less,
-            "freeze": _unlike(frozen, holds),
+            "freeze": made,
         }
     )
 
@@ -102,42 +103,59 @@ def adjustments(invoices: pd.DataFrame, debited: pd.DataFrame) -> pd.DataFrame:
         Columns account_id, previous_payable, payable and adjustment (their difference, in
         units), for the accounts whose adjustment is not 0, sorted by account.
     """
-    both = pa.concat_tables(
-        [
-            _signed(debited["account_id"], debited["amount"].to_numpy(), -1),
-            _signed(invoices["account_id"], invoices["payable"].to_numpy(), 1),
-        ]
-    )
-    sums = both.group_by("account_id").aggregate(
-        [("previous_payable", "sum"), ("payable", "sum"), ("adjustment", "sum")]
-    )
-    sums = sums.filter(pc.not_equal(sums["adjustment_sum"], 0)).sort_by("account_id")
+    text = [tables.arrow_text(rows["account_id"]) for rows in (debited, invoices)]
+    accounts, (before, now) = _aligned(text)
+    previous, payable = np.zeros((2, len(accounts)), np.int64)
+    previous[before] = debited["amount"].to_numpy()
+    payable[now] = invoices["payable"].to_numpy()
+    rows = np.flatnonzero(payable != previous)
     return pd.DataFrame(
-        {"account_id": pd.array(sums["account_id"], dtype="str")}
-        | {
-            name: sums[f"{name}_sum"].to_numpy()
-            for name in ("previous_payable", "payable", "adjustment")
-        }
-    )
-
-
-def _signed(accounts: "pd.Series[str]", amounts: "Ints", sign: int) -> pa.Table:
-    """Return amounts as what was (sign -1) or as what is payable now (sign 1)."""
-    nothing = np.zeros(len(amounts), np.int64)
-    return pa.table(
         {
-            "account_id": tables.arrow_text(accounts),
-            "previous_payable": amounts if sign < 0 else nothing,
-            "payable": amounts if sign > 0 else nothing,
-            "adjustment": sign * amounts,
+            "account_id": pd.array(accounts.take(pa.array(rows)), dtype="str"),
+            "previous_payable": previous[rows],
+            "payable": payable[rows],
+            "adjustment": payable[rows] - previous[rows],
         }
     )
 
 
-def _unlike(holds: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Return the holds that do not stand among the others with the same amount."""
-    both = holds.merge(others, how="left", on=HOLDS.names, indicator=True)
-    return holds[(both["_merge"] == "left_only").to_numpy()]
+def _aligned(keys: "Sequence[pa.Array]") -> "tuple[pa.Array, list[Ints]]":
+    """Return the union of several keys, sorted, and the place in it of each key's values.
+
+    Two statements of a month name mostly the same accounts in the same order, so that mostly
+    nothing need be sorted, nor even looked up.
+    """
+    union = pa.array([], pa.large_string())
+    for key in keys:
+        if not key.equals(union):
+            new = key.filter(pc.is_null(pc.index_in(key, union)))
+            union = pa.concat_arrays([union, new]) if len(new) else union
+            if not _is_ascending(union):
+                union = pc.unique(union)
+                union = union.take(pc.sort_indices(union))
+    whole = np.arange(len(union))
+    return union, [
+        whole if key.equals(union) else pc.index_in(key, union).to_numpy().astype(np.int64)
+        for key in keys
+    ]
+
+
+def _unlike(holds: pd.DataFrame, frozen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the holds that no longer stand as they are, and those that stand newly."""
+    nothing = pa.scalar("", pa.large_string())
+    # The month, always as long, comes last: no two holds share a key.
+    keys = [
+        pc.binary_join_element_wise(
+            tables.arrow_text(rows["account_id"]), tables.arrow_text(rows["hold_month"]), nothing
+        )
+        for rows in (holds, frozen)
+    ]
+    union, (old, new) = _aligned(keys)
+    before, after = np.zeros((2, len(union)), np.int64)
+    before[old] = holds["amount"].to_numpy()
+    after[new] = frozen["amount"].to_numpy()
+    changed = before != after
+    return holds[changed[old]], frozen[changed[new]]
 
 
 def freeze(month: Month, invoices: pd.DataFrame, rule: Freeze, currency: Currency) -> pd.DataFrame:
@@ -224,29 +242,42 @@ def open_holds(posted: Sequence[pd.DataFrame], month: Month | None = None) -> pd
         `HOLDS`, one row per account and hold month whose hold is still open. A balance
         below 0 (released more than was frozen) is kept, for `laws` to refuse.
     """
-    moves = pa.concat_tables([_MOVES.empty_table()] + [_hold_moves(rows) for rows in posted])
-    if month is not None:
-        moves = moves.filter(pc.equal(moves["hold_month"], str(month)))
-    if not _are_single(moves):
-        moves = moves.group_by(["account_id", "hold_month"]).aggregate([("amount", "sum")])
-        moves = moves.rename_columns(HOLDS.names)
-        moves = moves.filter(pc.not_equal(moves["amount"], 0))
-        moves = moves.sort_by([("account_id", "ascending"), ("hold_month", "ascending")])
+    parts = [_hold_moves(rows, month) for rows in posted]
+    months = pc.unique(pa.concat_tables([_MOVES.empty_table(), *parts])["hold_month"])
+    if len(months) > 1 or months.null_count:
+        return _added_up(pa.concat_tables(parts))
+    sums = _summed(
+        [part["account_id"].combine_chunks() for part in parts],
+        [part["amount"].to_numpy() for part in parts],
+    )
+    held_in = months.take(pa.array(np.zeros(len(sums), np.int64)))
     return tables.frame(
         HOLDS,
-        {name: moves[name] for name in ("account_id", "hold_month")}
-        | {"amount": moves["amount"].to_numpy()},
+        {"account_id": sums["account_id"], "hold_month": held_in, "amount": sums["amount"]},
     )
 
 
-def _are_single(moves: pa.Table) -> bool:
-    """Tell whether moves are one a hold and sorted, so that there is nothing to add up."""
-    accounts = moves["account_id"].combine_chunks()
-    ascending = pc.all(pc.less(accounts[:-1], accounts[1:]), min_count=0).as_py()
-    return bool(ascending) and pc.count_distinct(moves["hold_month"]).as_py() <= 1
+def _added_up(moves: pa.Table) -> pd.DataFrame:
+    """Add up moves of several months' holds."""
+    sums = moves.group_by(["account_id", "hold_month"]).aggregate([("amount", "sum")])
+    sums = sums.filter(pc.not_equal(sums["amount_sum"], 0))
+    sums = sums.sort_by([("account_id", "ascending"), ("hold_month", "ascending")])
+    return tables.frame(
+        HOLDS,
+        {
+            "account_id": sums["account_id"],
+            "hold_month": sums["hold_month"],
+            "amount": sums["amount_sum"].to_numpy(),
+        },
+    )
 
 
-def _hold_moves(rows: pd.DataFrame) -> pa.Table:
+def _is_ascending(keys: pa.Array) -> bool:
+    """Tell whether each key is greater than the one before."""
+    return bool(pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py())
+
+
+def _hold_moves(rows: pd.DataFrame, month: Month | None) -> pa.Table:
     """Return the freezes of some entries, and the unfreezes as negative amounts."""
     kind = tables.arrow_text(rows["kind"])
     sign = pc.subtract(
@@ -254,13 +285,14 @@ def _hold_moves(rows: pd.DataFrame) -> pa.Table:
     ).to_numpy()
     of_holds = np.flatnonzero(sign)
     held = rows.iloc[of_holds]
-    return pa.table(
+    moves = pa.table(
         {
             "account_id": tables.arrow_text(held["account_id"]),
             "hold_month": tables.arrow_text(held["hold_month"]),
             "amount": held["amount"].to_numpy() * sign[of_holds],
         }
     )
+    return moves if month is None else moves.filter(pc.equal(moves["hold_month"], str(month)))
 
 
 def net_debits(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -269,21 +301,29 @@ def net_debits(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
     Returns:
         Columns account_id and amount, sorted by account.
     """
-    parts = []
+    keys, amounts = [], []
     for rows in posted:
         kind = tables.arrow_text(rows["kind"])
         sign = pc.subtract(
             pc.equal(kind, "debit").cast(pa.int64()), pc.equal(kind, "credit").cast(pa.int64())
         ).to_numpy()
-        account = tables.arrow_text(rows["account_id"])
-        amount = pa.array(rows["amount"].to_numpy() * sign)
-        parts.append(pa.table({"account_id": account, "amount": amount}))
-    sums = pa.concat_tables(parts).group_by("account_id").aggregate([("amount", "sum")])
-    sums = sums.filter(pc.not_equal(sums["amount_sum"], 0)).sort_by("account_id")
+        moved = np.flatnonzero(sign)
+        keys.append(tables.arrow_text(rows["account_id"].iloc[moved]))
+        amounts.append(rows["amount"].to_numpy()[moved] * sign[moved])
+    return _summed(keys, amounts)
+
+
+def _summed(keys: "Sequence[pa.Array]", amounts: "Sequence[Ints]") -> pd.DataFrame:
+    """Add up amounts by account; sums of 0 are left out."""
+    accounts, places = _aligned(keys)
+    sums = np.zeros(len(accounts), np.int64)
+    for place, amount in zip(places, amounts, strict=True):
+        np.add.at(sums, place, amount)
+    some = np.flatnonzero(sums)
     return pd.DataFrame(
         {
-            "account_id": pd.array(sums["account_id"], dtype="str"),
-            "amount": sums["amount_sum"].to_numpy(),
+            "account_id": pd.array(accounts.take(pa.array(some)), dtype="str"),
+            "amount": sums[some],
         }
     )
 

@@ -142,7 +142,7 @@ def run(order: Order, progress: Progress = silent) -> Done:
         if standing and _is_unchanged(order, log, standing, watch):
             return Done("settled already", standing, watch.seconds, log.skipped)
         draft = _decide(order, book, _count(order, log, watch, progress), watch)
-        if standing and not changes.difference(draft, standing, book):
+        if standing and not changes.differs(draft, standing, book):
             return Done("same outcome", standing, watch.seconds, log.skipped)
         with watch.stage("publish"):
             settlement = publish.publish(book, draft, order.now)
@@ -317,17 +317,17 @@ def _post(
     """
     holds = frozen = tables.empty(ledger.HOLDS)
     newest = book.newest_month
+    posted = [each.table(tables.ENTRIES) for each in book.revisions(order.month)]
     if newest is None or order.month >= newest:
         rule = order.prices.version_for(order.month).freeze
-        holds = book.open_holds()
+        holds = ledger.open_holds(posted, newest) if posted else book.open_holds()
         frozen = ledger.freeze(order.month, invoices, rule, order.prices.currency)
-    revisions = book.revisions(order.month)
     adjustments = None
-    if revisions:
-        debited = ledger.net_debits([each.table(tables.ENTRIES) for each in revisions])
+    if posted:
+        debited = ledger.net_debits(posted)
         entries = ledger.restate(invoices, debited, holds, frozen)
         adjustments = invoicing.adjust(
-            order.month, len(revisions) + 1, ledger.adjustments(invoices, debited)
+            order.month, len(posted) + 1, ledger.adjustments(invoices, debited)
         )
         due = adjustments.rename(columns={"adjustment": "amount"})
     else:
