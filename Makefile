@@ -8,7 +8,7 @@ PRICES ?= data/price_book.toml
 EXPORTS ?= data/exports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup settle schedule demo test test-long lint lock clean
+.PHONY: help setup settle schedule demo test test-long lint lock bench bench-scale clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,9 +48,24 @@ lint: setup  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-lock: setup  ## renew requirements.lock (needs uv)
+$(BIN)/.bench: $(BIN)/.ready requirements-bench.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+# BENCH="…" hands further options to either; `python -m tests.bench.compare --help` lists them.
+bench: $(BIN)/.bench  ## compare with other engines: make bench ROWS=20000000 RUNS=3 CASES="once count"
+	@$(BIN)/python -m tests.bench.compare $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(if $(CASES),--cases $(CASES)) \
+	  --markdown data/bench/result.md $(BENCH)
+
+bench-scale: $(BIN)/.bench  ## draw the growth: make bench-scale ROWS="1000000 10000000" ACCOUNTS="10000"
+	@$(BIN)/python -m tests.bench.scale $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \
+	  $(if $(OUT),--out $(OUT)) $(BENCH)
+
+lock: setup  ## renew the locks (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  pyproject.toml --group dev -o requirements.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --constraint requirements.lock --group pyproject.toml:bench -o requirements-bench.lock
 
 clean:  ## remove what `make settle` made (book and exports of the sample)
 	@rm -rf data/book data/exports
