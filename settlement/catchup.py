@@ -5,16 +5,19 @@ alone, so a service that was off for a year asks the same question as one that w
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from settlement.book import Book
 from settlement.month import Month, last_ended, months_between
-from settlement.progress import Progress, silent
+from settlement.progress import Progress, Warn, silent, unheard
 from settlement.report import grouped
 
 if TYPE_CHECKING:
+    from settlement.late import Late
     from settlement.settle import Done, Order
 
 
@@ -38,7 +41,10 @@ def due(book: Book, now: datetime, zone: ZoneInfo, first_month: Month | None = N
 
 
 def catch_up(
-    months: Iterable[Month], order_of: Callable[[Month], "Order"], progress: Progress = silent
+    months: Iterable[Month],
+    order_of: Callable[[Month], "Order"],
+    progress: Progress = silent,
+    warn: Warn = unheard,
 ) -> Iterator["Done"]:
     """Settle months in order, yielding what each came to; stop at the first refusal.
 
@@ -49,7 +55,30 @@ def catch_up(
     from settlement import settle
 
     for month in months:
-        yield settle.run(order_of(month), progress)
+        yield settle.run(order_of(month), progress, warn)
+
+
+def look_for_late(book: Path, logs: str) -> Iterator["Late"]:
+    """Compare the log with what each settled month has read; yield the months with news.
+
+    Reads the footers of the whole log. Raises what `logfiles.find` and `late.look` raise.
+    """
+    from settlement import late, logfiles
+
+    opened = Book.open(book)
+    if opened.settlements:
+        yield from late.look(opened, logfiles.find(logs))
+
+
+def revise(late: "Late", order: "Order", below: int, warn: Warn = unheard) -> "Done":
+    """Revise a month for its late calls, if the adjustments' sizes add up to less than ``below``.
+
+    Raises `StoppedForReview` where they do not, and anything else that `settle.run` raises.
+    """
+    from settlement import settle
+
+    order = replace(order, revise=True, reason=f"seen unasked: {late}", limit_adjustments=below)
+    return settle.run(order, silent, warn)
 
 
 def told(done: "Done") -> str:

@@ -20,6 +20,7 @@ from settlement.month import Month, last_ended, months_between
 from settlement.report import aligned, grouped, safe, seconds, summary
 
 if TYPE_CHECKING:
+    from settlement.late import Late
     from settlement.settle import Done, Order
 
 
@@ -41,6 +42,7 @@ _ordering = shell.options(
     shell.book,
     shell.prices,
     shell.counting,
+    shell.limits,
     click.option(
         "--allow-gap",
         is_flag=True,
@@ -74,6 +76,12 @@ _revise = click.option(
 @_months
 @_ordering
 @_revise
+@click.option(
+    "--approve",
+    metavar="DIGEST",
+    envvar="SETTLE_APPROVE",
+    help="publish the figures of this digest, whatever limits they cross",
+)
 @click.option("--reason", metavar="TEXT", help="why it is revised; kept with the settlement")
 def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) -> None:
     """Settle MONTH and publish it. Doing it again changes nothing.
@@ -96,7 +104,7 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
         _run_months(month, as_json, **options)
         return
     order = _order(month, **options)
-    done = settling.run(order, bar)
+    done = settling.run(order, bar, shell.warn)
     manifest = done.settlement.manifest
     if as_json:
         _print_json(_done(done))
@@ -123,7 +131,9 @@ def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> Non
     order = _order(months[0], **options)
     told = []
     try:
-        for done in catchup.catch_up(months, lambda month: replace(order, month=month), bar):
+        for done in catchup.catch_up(
+            months, lambda month: replace(order, month=month), bar, shell.warn
+        ):
             told.append(_done(done))
             if not as_json:
                 click.echo(catchup.told(done))
@@ -161,7 +171,7 @@ def plan(month: Month | None, as_json: bool, **options: Any) -> None:
     from settlement.progress import bar
 
     order = _order(month, **options)
-    planned = settling.plan(order, bar)
+    planned = settling.plan(order, bar, shell.warn)
     if as_json:
         _print_json(plans.described(planned))
     else:
@@ -169,13 +179,26 @@ def plan(month: Month | None, as_json: bool, **options: Any) -> None:
 
 
 @settle.command()
-@shell.options(shell.book, _json)
-def status(book: Path, as_json: bool) -> None:
+@shell.options(
+    click.option(
+        "--late",
+        is_flag=True,
+        envvar="SETTLE_LATE",
+        help="look for files that came since a month was settled; also asked for by --logs",
+    ),
+    shell.logs,
+    shell.book,
+    _json,
+)
+def status(late: bool, logs: str, book: Path, as_json: bool) -> None:
     """List the settled months, and those that are missing.
 
+    With --late or --logs, say too of which settled months the log has calls that were not read.
+
     \b
-    Example:
+    Examples:
       settle status --json
+      settle status --late
     """
     opened = Book.open(book)
     months = opened.months
@@ -184,9 +207,13 @@ def status(book: Path, as_json: bool) -> None:
         zone = opened.settlements[-1].price_book.zone
         over = max(last_ended(shell.now(), zone), *months).next
         missing = [m for m in months_between(min(months), over) if m not in months]
+    # Reading a log takes heavy libraries; who only asks what is settled need not wait for them.
+    found = _late(book, logs) if late or shell.was_typed("logs") else None
     if as_json:
         settled = [_settled(settlement) for settlement in months.values()]
-        _print_json({"book": str(book), "settled": settled, "missing": list(map(str, missing))})
+        said = {"book": str(book), "settled": settled, "missing": list(map(str, missing))}
+        news = {"late": [each.described() for each in found]} if found is not None else {}
+        _print_json(said | news)
         return
     if not months:
         click.echo(f"{book}: no month is settled yet")
@@ -196,6 +223,14 @@ def status(book: Path, as_json: bool) -> None:
     click.echo(aligned(rows, right=[1, 2, 3, 4]))
     if missing:
         click.echo(f"missing: {', '.join(map(str, missing))}")
+    for each in found or ():
+        click.echo(f"late: {safe(str(each))}")
+
+
+def _late(book: Path, logs: str) -> "list[Late]":
+    from settlement import catchup
+
+    return list(catchup.look_for_late(book, logs))
 
 
 def _settled(settlement: Settlement) -> dict[str, Any]:
@@ -473,6 +508,7 @@ def _order(month: Month | None, prices: Path, **options: Any) -> "Order":
         prices=price_book,
         now=shell.now(),
         now_set=shell.now_set(),
+        given=shell.given_again(),
         **options,
     )
 

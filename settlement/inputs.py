@@ -5,6 +5,7 @@ column lies and how large it is, so that other contents have another one. The ti
 says less, since a log that is copied or restored gets new ones.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,13 +46,15 @@ def compare(before: Iterable[Input], after: Iterable[Input]) -> Moves:
     ]
     went = {name: old[name] for name in sorted(old.keys() - new.keys())}
     came, moved = [], []
-    by_contents = {_contents(file): name for name, file in went.items()}
+    by_contents = defaultdict(list)
+    for name, file in reversed(went.items()):
+        by_contents[_contents(file)].append(name)
     for name in sorted(new.keys() - old.keys()):
-        earlier = by_contents.pop(_contents(new[name]), None)
-        if earlier is None:
-            came.append(new[name])
+        earlier = by_contents[_contents(new[name])]
+        if earlier:
+            moved.append((went.pop(earlier.pop()), new[name]))
         else:
-            moved.append((went.pop(earlier), new[name]))
+            came.append(new[name])
     return Moves(tuple(came), tuple(went.values()), tuple(changed), tuple(moved))
 
 

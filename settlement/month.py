@@ -92,6 +92,20 @@ class Month:
             _first_instant(first_after, zone),
         )
 
+    def days(self, zone: ZoneInfo) -> dict[date, int]:
+        """Return each local date of the month with its first instant, oldest first.
+
+        A date that clocks skip as a whole, as Samoa's did in 2011, is not among them.
+        """
+        day, days = date(self.year, self.number, 1), {}
+        while day.month == self.number:
+            days[day] = _first_instant(day, zone)
+            day += timedelta(days=1)
+        ends = [*days.values(), self.period(zone).end][1:]
+        return {
+            day: begin for (day, begin), end in zip(days.items(), ends, strict=True) if begin < end
+        }
+
     def __lt__(self, other: "Month") -> bool:
         return (self.year, self.number) < (other.year, other.number)
 

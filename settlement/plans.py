@@ -23,6 +23,8 @@ def described(planned: Planned) -> dict[str, Any]:
         "totals": draft.totals,
         "inputs": [dataclasses.asdict(file) for file in draft.inputs],
         "difference": planned.difference or None,
+        "crossed": planned.crossed,
+        "approval": planned.approval if planned.crossed else None,
         "diff": diffs.described(diff) if diff else None,
         "change": _change_described(change) if change else None,
         "seconds": planned.seconds,
@@ -38,6 +40,9 @@ def shown(planned: Planned) -> str:
         f"{draft.month}: {outcome(planned)}",
         summary(statement, draft.prices.currency.code),
     ]
+    if planned.crossed:
+        parts += ["limits at which a run would stop, and the command that lets it pass"]
+        parts += [f"  {safe(line)}" for line in (*planned.crossed, planned.approval)]
     if diff := diff_of(planned):
         parts += [f"against {diff.before.name}, which stands", diffs.shown(diff)]
     change = change_of(planned)

@@ -40,3 +40,11 @@ def bar(rows: int, size: int) -> Iterator[Advance]:
         yield lambda done_rows, done_size: shown.update(
             done_rows - shown.pos, cast("Any", done_size)
         )
+
+
+Warn = Callable[[str], object]
+"""Takes a warning, one line; whoever settles says where it goes."""
+
+
+def unheard(_line: str) -> None:
+    """Take a warning and say nothing."""

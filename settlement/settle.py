@@ -7,25 +7,49 @@ draft, and only then acted upon, by one publication. ``run`` and ``plan`` share 
 last step, so a plan shows what a run would publish.
 """
 
+import os
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from settlement import changes, invoicing, laws, ledger, logfiles, publish, rating, tables, usage
+from settlement import (
+    changes,
+    days,
+    gates,
+    invoicing,
+    late,
+    laws,
+    ledger,
+    logfiles,
+    publish,
+    rating,
+    tables,
+    usage,
+)
 from settlement.book import Book, Settlement
 from settlement.draft import Draft
-from settlement.errors import BadConfig, BadInput, MissingInput, OtherOutcome, WrongUsage
+from settlement.errors import (
+    BadConfig,
+    BadInput,
+    MissingInput,
+    OtherOutcome,
+    StoppedForReview,
+    WrongUsage,
+)
+from settlement.gates import Before, Limits, in_month, rejected
 from settlement.laws import Statement
 from settlement.logfiles import CallLog
 from settlement.month import Month, is_over, months_between, zone_named
 from settlement.prices import PriceBook
-from settlement.progress import Progress, silent
+from settlement.progress import Progress, Warn, silent, unheard
 from settlement.usage import Counted
 
 KEPT_REJECTS = 1_000_000
@@ -41,7 +65,12 @@ class Order:
     ``max_rejects`` is the largest share of the month's rows that may be rejected;
     ``naive_timestamps`` says in which zone timestamps without one were written; ``now`` is
     the instant taken for the present, ``now_set`` whether it was given instead of the clock.
-    ``revise`` states a settled month anew, for a ``reason``.
+    ``revise`` states a settled month anew, for a ``reason``. ``require_days`` refuses a month
+    with a day without rows between days that have some.
+
+    The limits (see `gates.Limits`) stop a run before it publishes what nobody expects;
+    ``approve`` is the digest of the very figures that are to be published all the same, and
+    ``given`` the options with which a person gives this order again.
     """
 
     month: Month
@@ -57,6 +86,30 @@ class Order:
     threads: int | None = None
     revise: bool = False
     reason: str | None = None
+    require_days: bool = False
+    limit_total: Fraction | None = None
+    limit_account: tuple[Fraction, int] | None = None
+    limit_items: bool = False
+    limit_rejects: Fraction | None = None
+    limit_adjustments: int | None = None
+    approve: str | None = None
+    given: str = ""
+
+    @property
+    def limits(self) -> Limits:
+        """What is published without a person who has seen it."""
+        return Limits(
+            self.limit_total,
+            self.limit_account,
+            self.limit_items,
+            self.limit_rejects,
+            self.limit_adjustments,
+        )
+
+    @property
+    def naive_zone(self) -> ZoneInfo | None:
+        """The zone of timestamps that have none."""
+        return zone_named(self.naive_timestamps) if self.naive_timestamps else None
 
     @property
     def options(self) -> dict[str, str | None]:
@@ -103,17 +156,23 @@ class Done:
 
 @dataclass(frozen=True)
 class Planned:
-    """What a run would publish, the settlement that stands, and the month before."""
+    """What a run would publish, the settlement that stands, and the month before.
+
+    ``crossed`` are the limits at which a run would stop, ``approval`` the command that lets
+    these very figures pass.
+    """
 
     draft: Draft
     standing: Settlement | None
     before: Settlement | None
     difference: str
+    crossed: list[str]
+    approval: str
     seconds: dict[str, float]
     skipped: int
 
 
-def run(order: Order, progress: Progress = silent) -> Done:
+def run(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Done:
     """Settle a month and publish it; do nothing where it is settled with the same outcome.
 
     Raises:
@@ -123,6 +182,7 @@ def run(order: Order, progress: Progress = silent) -> Done:
         BadConfig: currency or time zone differ from what the book was settled in.
         BookHeld: another run holds the book.
         OtherOutcome: the month is settled, and settling it now would give another outcome.
+        StoppedForReview: a limit is crossed, or the figures are not those approved.
         CannotWrite: the file system refused; nothing was published.
     """
     watch = Stopwatch()
@@ -132,37 +192,43 @@ def run(order: Order, progress: Progress = silent) -> Done:
         Book.open(order.book).settlement(order.month)
     elif order.book.is_dir() and order.month in (book := Book.open(order.book)).months:
         # Nothing will be written, so the book need not be held, nor even be writable.
-        return _again(order, book, log, watch, progress)
+        return _again(order, book, log, watch, progress, warn)
     with publish.locked(order.book):
         book = Book.open(order.book)
         standing = book.months.get(order.month)
         if standing and not order.revise:  # published by another run meanwhile
-            return _again(order, book, log, watch, progress)
+            return _again(order, book, log, watch, progress, warn)
         _check_book(order, book)
         if standing and _is_unchanged(order, log, standing, watch):
             return Done("settled already", standing, watch.seconds, log.skipped)
-        draft = _decide(order, book, _count(order, log, watch, progress), watch)
+        _warn_of_gone(standing, log, warn)
+        draft = _decide(order, book, _count(order, log, watch, progress, warn), watch)
         if standing and not changes.differs(draft, standing, book):
             return Done("same outcome", standing, watch.seconds, log.skipped)
+        with watch.stage("review"):
+            draft = _reviewed(order, draft, book)
         with watch.stage("publish"):
             settlement = publish.publish(book, draft, order.now)
     return Done("published", settlement, watch.seconds, log.skipped)
 
 
-def _again(order: Order, book: Book, log: CallLog, watch: Stopwatch, progress: Progress) -> Done:
+def _again(
+    order: Order, book: Book, log: CallLog, watch: Stopwatch, progress: Progress, warn: Warn
+) -> Done:
     """Settle a settled month: the outcome must be that which stands."""
     _check_book(order, book)
     standing = book.months[order.month]
     if _is_unchanged(order, log, standing, watch):
         return Done("settled already", standing, watch.seconds, log.skipped)
-    draft = _decide(order, book, _count(order, log, watch, progress), watch)
+    _warn_of_gone(standing, log, warn)
+    draft = _decide(order, book, _count(order, log, watch, progress, warn), watch)
     difference = changes.difference(draft, standing, book)
     if difference:
         raise _other_outcome(standing, difference)
     return Done("same outcome", standing, watch.seconds, log.skipped)
 
 
-def plan(order: Order, progress: Progress = silent) -> Planned:
+def plan(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Planned:
     """Work out what `run` would publish, and write nothing. Raises what `run` raises."""
     watch = Stopwatch()
     _check_month(order)
@@ -171,11 +237,21 @@ def plan(order: Order, progress: Progress = silent) -> Planned:
         book.settlement(order.month)
     _check_book(order, book)
     log = _find(order, watch)
-    draft = _decide(order, book, _count(order, log, watch, progress), watch)
     standing = book.months.get(order.month)
+    _warn_of_gone(standing, log, warn)
+    draft = _decide(order, book, _count(order, log, watch, progress, warn), watch)
     difference = changes.difference(draft, standing, book) if standing else ""
     before = book.before(order.month)
-    return Planned(draft, standing, before, difference, watch.seconds, log.skipped)
+    return Planned(
+        draft,
+        standing,
+        before,
+        difference,
+        _crossed(order, draft, book),
+        _approval(order, draft),
+        watch.seconds,
+        log.skipped,
+    )
 
 
 def _check_month(order: Order) -> None:
@@ -220,15 +296,17 @@ def _find(order: Order, watch: Stopwatch) -> CallLog:
         return logfiles.find(order.logs)
 
 
-def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress) -> Counted:
+def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress, warn: Warn) -> Counted:
     """Count the month's calls, and refuse an empty month and too many rejects."""
     version = order.prices.version_for(order.month)
+    with watch.stage("days"):
+        _check_days(order, log, warn)
     with watch.stage("count"), progress(log.rows, log.size) as advance:
         counted = usage.count(
             log,
             order.month.period(order.prices.zone),
             version,
-            naive_zone=zone_named(order.naive_timestamps) if order.naive_timestamps else None,
+            naive_zone=order.naive_zone,
             threads=order.threads,
             keep_rejects=max(int(order.max_rejects * log.rows), KEPT_REJECTS),
             progress=advance,
@@ -251,15 +329,29 @@ def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress) -> 
     return counted
 
 
-def in_month(rows: Mapping[str, int]) -> int:
-    """Return how many rows lie in the month for certain."""
-    return rows["read"] - rows["outside_month"] - rows["rejected.missing_timestamp"]
+def _check_days(order: Order, log: CallLog, warn: Warn) -> None:
+    """Warn of days without a row between days that have some; refuse them where required."""
+    version, zone = order.prices.version_for(order.month), order.prices.zone
+    logfiles.check(log.files, logfiles.needed(version), order.naive_zone)
+    threads = order.threads or os.cpu_count() or 1
+    empty = days.missing(log, order.month, zone, order.naive_zone, threads)
+    if not empty:
+        return
+    what = f"no row on {days.said(empty)}, between days that have some"
+    if order.require_days:
+        raise BadInput(
+            what,
+            where=f"{order.logs}, {order.month}",
+            cure="bring those calls, or settle without --require-days if there were none",
+        )
+    warn(f"{order.month}: {what} ({order.prices.timezone})")
 
 
-def rejected(rows: Mapping[str, int]) -> int:
-    """Return how many rows of the month were rejected."""
-    kept = sum(count for bucket, count in rows.items() if bucket.startswith("rejected."))
-    return kept - rows["rejected.missing_timestamp"]
+def _warn_of_gone(standing: Settlement | None, log: CallLog, warn: Warn) -> None:
+    """Name the files that the standing settlement was made from and that are gone."""
+    gone = late.gone(standing, log) if standing else ()
+    if standing and gone:
+        warn(f"{standing.name} was made from files that are gone: {late.named(gone)}")
 
 
 def _too_many_rejects(order: Order, counted: Counted) -> BadInput:
@@ -337,6 +429,41 @@ def _post(
     return entries, adjustments
 
 
+def _reviewed(order: Order, draft: Draft, book: Book) -> Draft:
+    """Return a draft that may be published: no limit is crossed, or it is approved."""
+    crossed = _crossed(order, draft, book)
+    if not crossed and order.approve is None:
+        return draft
+    if order.approve == gates.digest(draft):
+        return replace(draft, options={**draft.options, "approved": order.approve})
+    what = "a limit is crossed" if len(crossed) == 1 else f"{len(crossed)} limits are crossed"
+    raise StoppedForReview(
+        "these are not the figures that were approved" if order.approve else what,
+        where=f"{draft.month} r{draft.revision}",
+        cure="nothing was published; if these figures are right, run the last line below",
+        details=[*crossed, _approval(order, draft)],
+    )
+
+
+def _crossed(order: Order, draft: Draft, book: Book) -> list[str]:
+    """Return the limits that a draft crosses, as lines."""
+    earlier = book.before(order.month)
+    before = None
+    if earlier and order.limits.compare_months:
+        before = Before(earlier.name, earlier.table(tables.LINES), earlier.table(tables.INVOICES))
+    return gates.crossed(order.limits, draft, before)
+
+
+def _approval(order: Order, draft: Draft) -> str:
+    """Return the command that publishes these very figures."""
+    words = ["settle run", str(order.month), order.given]
+    if order.revise:
+        words.append(
+            "--revise" + (f" --reason {shlex.quote(order.reason)}" if order.reason else "")
+        )
+    return " ".join([*filter(None, words), "--approve", gates.digest(draft)])
+
+
 def _refuse_broken(broken: list[str]) -> None:
     if broken:
         raise AssertionError("a law is broken, nothing was published: " + " · ".join(broken))
@@ -351,9 +478,8 @@ def _is_unchanged(order: Order, log: CallLog, standing: Settlement, watch: Stopw
     if {name: manifest["options"].get(name) for name in order.options} != order.options:
         return False
     with watch.stage("compare"):
-        zone = zone_named(order.naive_timestamps) if order.naive_timestamps else None
         period = order.month.period(order.prices.zone)
-        touching = logfiles.touching(log, period, zone)
+        touching = logfiles.touching(log, period, order.naive_zone)
         return [asdict(file) for file in touching] == list(manifest["inputs"])
 
 

@@ -11,13 +11,17 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from settlement import money
 from settlement.errors import BadConfig, CannotRead, MissingInput, SettlementError, WrongUsage
 from settlement.month import Month, months_from
 from settlement.prices import PriceBook
@@ -71,6 +75,27 @@ def share_of(text: str) -> Fraction:
     if not 0 <= share <= 1:
         raise click.BadParameter(f"{text!r} is not a share from 0 to 1, such as 0.0001")
     return share
+
+
+def decimal_of(text: str) -> Fraction:
+    """Read an option that is a plain decimal ≥ 0, kept exact."""
+    return Fraction(amount_of(text), money.UNITS_PER_ONE)
+
+
+def amount_of(text: str) -> int:
+    """Read an option that is an amount of money ≥ 0, as units."""
+    try:
+        return money.units(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def factor_and_amount_of(text: str) -> tuple[Fraction, int]:
+    """Read an option that is a factor and an amount, such as ``5:1000``."""
+    factor, colon, amount = text.partition(":")
+    if not colon:
+        raise click.BadParameter(f"{text!r} is not FACTOR:AMOUNT, such as 5:1000")
+    return decimal_of(factor), amount_of(amount)
 
 
 def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -139,12 +164,81 @@ counting = options(
         help="settle a month in which nobody called",
     ),
     click.option(
+        "--require-days",
+        is_flag=True,
+        envvar="SETTLE_REQUIRE_DAYS",
+        help="refuse a day without a row between days that have some",
+    ),
+    click.option(
         "--threads",
         type=click.IntRange(1, 1024),
         envvar="SETTLE_THREADS",
         help="threads that read the log  [default: one per core]",
     ),
 )
+
+
+limits = options(
+    click.option(
+        "--limit-total",
+        type=decimal_of,
+        metavar="PERCENT",
+        envvar="SETTLE_LIMIT_TOTAL",
+        help="stop where the total differs more from the month before",
+    ),
+    click.option(
+        "--limit-account",
+        type=factor_and_amount_of,
+        metavar="FACTOR:AMOUNT",
+        envvar="SETTLE_LIMIT_ACCOUNT",
+        help="stop where an account owes more than FACTOR × its last bill and than AMOUNT",
+    ),
+    click.option(
+        "--limit-items",
+        is_flag=True,
+        envvar="SETTLE_LIMIT_ITEMS",
+        help="stop where an item that had revenue has none",
+    ),
+    click.option(
+        "--limit-rejects",
+        type=share_of,
+        metavar="SHARE",
+        envvar="SETTLE_LIMIT_REJECTS",
+        help="stop where a larger share of rows is rejected",
+    ),
+)
+"""When to stop before publishing, for a person to look; each is off unless it is given."""
+_AGAIN = {
+    *("logs", "book", "prices", "contracts", "naive_timestamps"),
+    *("max_rejects", "allow_empty", "allow_gap", "require_days"),
+}
+
+
+def given_again() -> str:
+    """Spell the options that came from a person or the environment, for `settle run` to take.
+
+    Limits are left out: an approval says what is to pass, whatever they are.
+    """
+    context = click.get_current_context()
+    words = []
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if name not in _AGAIN or source in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}:
+            continue
+        value = context.params[name]
+        if isinstance(value, Fraction):
+            value = f"{Decimal(value.numerator) / Decimal(value.denominator):f}"
+        if value is not False and value is not None:
+            words.append(
+                option.opts[0] if value is True else f"{option.opts[0]} {quote(str(value))}"
+            )
+    return " ".join(words)
+
+
+def was_typed(name: str) -> bool:
+    """Tell whether an option was typed, rather than set by the environment or left out."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def price_book(path: Path) -> PriceBook:
@@ -197,6 +291,11 @@ def now_set() -> bool:
 def to_stderr(line: str) -> None:
     """Write a message."""
     click.echo(line, err=True)
+
+
+def warn(line: str) -> None:
+    """Write a warning: what a person should know and nothing is refused for."""
+    to_stderr(f"settle: warning: {safe(line)}")
 
 
 def main(

@@ -20,11 +20,11 @@ rating invoicing ledger
 laws
 stamps
 logfiles
-calls dedup
+calls dedup days
 usage
 book sample
-draft
-changes check exports publish
+draft late
+changes check exports publish gates
 explain pricelist diff
 accounts diffs
 settle
@@ -35,7 +35,7 @@ cli
 LAYER = {
     name: depth for depth, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()
 }
-FOR_JOBS = {"settle", "catchup", "shell", "book", "report", "month", "errors"}
+FOR_JOBS = {"settle", "catchup", "late", "shell", "book", "report", "month", "errors"}
 """All that ``jobs`` may know: the top of the settlement, and what it speaks in."""
 LIGHT = ("errors", "month", "money", "prices", "book", "cli")
 HEAVY = {"pandas", "numpy", "pyarrow"}
