@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -23,12 +23,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from jobs import once
-from settlement import catchup, shell
+from settlement import shell
 from settlement.errors import SettlementError
 from settlement.report import safe
-
-if TYPE_CHECKING:
-    from settlement.settle import Done
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +51,7 @@ class Daily(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         return fire.astimezone(self.zone)
 
 
-def serve(settle_due: Callable[[], Iterator["Done"]], trigger: BaseTrigger) -> None:
+def serve(settle_due: Callable[[], Iterator[str]], trigger: BaseTrigger) -> None:
     """Settle at once and then whenever the trigger fires, until a signal comes.
 
     A trigger that fires during a run causes one more when that has ended, however often it
@@ -87,14 +84,16 @@ def serve(settle_due: Callable[[], Iterator["Done"]], trigger: BaseTrigger) -> N
         clock.shutdown(wait=False)
 
 
-def _tick(settle_due: Callable[[], Iterator["Done"]]) -> None:
+def _tick(settle_due: Callable[[], Iterator[str]]) -> None:
     """Settle whatever is due; say in one line what each month, or the refusal, came to."""
     log.info("tick: looking for months to settle")
     try:
-        for done in settle_due():
-            log.info("%s", catchup.told(done))
+        for line in settle_due():
+            log.info("%s", safe(line))
     except SettlementError as refusal:
         log.error("refused, the next tick tries again: %s", safe(str(refusal)))  # noqa: TRY400
+        for line in refusal.details:
+            log.error("  %s", safe(line))  # noqa: TRY400
     except Exception:
         # A service that dies of a bug would miss the month in which the bug is mended.
         log.exception("a bug, the next tick tries again")

@@ -23,7 +23,6 @@ from jobs.scheduler import Daily, serve
 from settlement import publish
 from settlement.book import Book
 from settlement.errors import MissingInput
-from settlement.settle import Done
 from tests.drawn import rows
 from tests.small import write_month, write_world
 
@@ -251,7 +250,7 @@ def test_a_failed_tick_is_tried_again_and_an_exit_ends_the_service(
         MissingInput("no call", where="logs", cure="wait"),
     ]
 
-    def settle_due() -> Iterator[Done]:
+    def settle_due() -> Iterator[str]:
         raise failures.pop()
 
     with (
