@@ -113,6 +113,21 @@ def product(calls: "Ints", prices: "Ints") -> "Ints":
     return calls * prices
 
 
+def discounted(prices: "Ints", shares: "Ints") -> "Ints":
+    """Take a share off each unit price: price × (1 − share), half up to 8 decimals.
+
+    Args:
+        prices: units, below `PRICE_LIMIT`.
+        shares: what is taken off, 0 to 1, in units too.
+    """
+    kept = UNITS_PER_ONE - shares
+    # A price of 10^12 times 10^8 passes int64, so the price is parted at its lower four digits.
+    high, low = prices // 10_000, prices % 10_000
+    whole, rest = high * kept // 10_000, high * kept % 10_000
+    below: Ints = rest * 10_000 + low * kept
+    return whole + (below + UNITS_PER_ONE // 2) // UNITS_PER_ONE
+
+
 def scaled(amounts: "Ints", numerator: int, denominator: int, step: int) -> "Ints":
     """Return amounts ≥ 0 times a fraction, rounded half up to multiples of ``step`` units.
 

@@ -14,8 +14,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
 errors progress report inputs
 month money
+sheets
 prices
 tables
+contracts
 rating invoicing ledger
 laws
 stamps

@@ -228,3 +228,14 @@ def test_a_sum_that_would_wrap_to_a_small_number_is_refused() -> None:
         money.total(amounts)
     with pytest.raises(BadInput):
         money.group_sums(amounts, ints([0]), "a sum")
+
+
+SHARES = st.integers(0, 10**8)
+
+
+@given(st.lists(st.tuples(st.integers(0, money.PRICE_LIMIT - 1), SHARES), max_size=5))
+def test_a_discounted_price_is_rounded_half_up_to_8_decimals(pairs: list[tuple[int, int]]) -> None:
+    found = money.discounted(ints([p for p, _ in pairs]), ints([s for _, s in pairs]))
+    assert found.tolist() == [
+        (price * (10**8 - share) * 2 + 10**8) // (2 * 10**8) for price, share in pairs
+    ]
