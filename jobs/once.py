@@ -28,6 +28,7 @@ options = shell.options(
     shell.logs,
     shell.book,
     shell.prices,
+    shell.contracts,
     click.option(
         "--first-month",
         type=shell.month_of,
@@ -54,16 +55,18 @@ def settle_due(
     prices: Path,
     first_month: Month | None,
     auto_revise_below: int | None,
+    contracts: Path | None = None,
     **conditions: Any,
 ) -> Iterator[str]:
     """Settle every month that is over and not settled, oldest first; look for late calls.
 
-    Price book, book and clock are read anew, so a service may call it day after day. The
-    conditions are those of `settle.Order`. Yields a line for each month settled, each warning
-    and each settled month that the log has news of. Raises the first refusal, at the end; the
-    months before it stay settled.
+    Price book, contracts, book and clock are read anew, so a service may call it day after
+    day. The conditions are those of `settle.Order`. Yields a line for each month settled, each
+    warning and each settled month that the log has news of. Raises the first refusal, at the
+    end; the months before it stay settled.
     """
     price_book, now, given = shell.price_book(prices), shell.now(), shell.given_again()
+    conditions["contracts"] = shell.contract_prices(contracts, prices, price_book)
 
     def order_of(month: Month) -> "Order":
         from settlement.settle import Order

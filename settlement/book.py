@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from settlement.contracts import Contracts
     from settlement.tables import Table
 
 MANIFEST = "settlement.json"
 PRICES = "prices.toml"
+CONTRACTS = ("contracts.csv", "contracts.parquet")
 DRAFTS = ".drafts"
 LOCK = ".lock"
 MANIFEST_KEYS = (
@@ -102,6 +104,21 @@ class Settlement:
         if hashlib.sha256(raw).hexdigest() != self.manifest["prices_sha256"]:
             raise damaged(self.folder / PRICES, "its digest is not the manifest's")
         return PriceBook.parse(raw, str(self.folder / PRICES))
+
+    @property
+    def contracts(self) -> "Contracts | None":
+        """The contracts it was settled by, if any; raises `BadInput` where they were altered."""
+        digest = self.manifest["options"].get("contracts_sha256")
+        if digest is None:
+            return None
+        from settlement.contracts import Contracts
+
+        path = next((p for p in map(self.folder.joinpath, CONTRACTS) if p.exists()), None)
+        path = path or self.folder / CONTRACTS[0]
+        contracts = Contracts.of(read_bytes(path), str(path), self.price_book)
+        if contracts.digest != digest:
+            raise damaged(path, "its digest is not the manifest's")
+        return contracts
 
     def published(self, table: "Table") -> "pa.Table":
         """Read a table as published, after its digest has been verified."""

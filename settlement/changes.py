@@ -105,9 +105,7 @@ def _outcomes(
     yield tables.LINES, standing.table(tables.LINES), stated.lines, "amount"
     yield tables.INVOICES, standing.table(tables.INVOICES), stated.invoices, "payable"
     if book.newest_month == draft.month:
-        rule, currency = draft.version.freeze, draft.prices.currency
-        frozen = ledger.freeze(draft.month, stated.invoices, rule, currency)
-        yield ledger.HOLDS, book.open_holds(), frozen, "amount"
+        yield ledger.HOLDS, book.open_holds(), draft.frozen, "amount"
 
 
 def _first(table: tables.Table, old: pd.DataFrame, new: pd.DataFrame, column: str) -> str:

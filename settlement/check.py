@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from settlement import invoicing, laws, ledger, rating, tables
-from settlement.book import MANIFEST, PRICES, Settlement, settlement_folders
+import pandas as pd
+
+from settlement import invoicing, laws, ledger, repricing, tables
+from settlement.book import CONTRACTS, MANIFEST, PRICES, Settlement, settlement_folders
+from settlement.contracts import Contracts
 from settlement.draft import Draft
 from settlement.errors import SettlementError
 from settlement.laws import Posted, Statement
@@ -48,13 +51,14 @@ def check(folder: Path) -> Findings:
     for settlement in loaded:
         problems += [f"{settlement.name}: {problem}" for problem in _files(settlement)]
         try:
-            stated = statement(settlement)
-            problems += [f"{settlement.name}: {problem}" for problem in _prove(settlement, stated)]
+            stated, contracts = statement(settlement), settlement.contracts
+            proven = _prove(settlement, stated, contracts)
+            problems += [f"{settlement.name}: {problem}" for problem in proven]
         except SettlementError as error:
             problems.append(f"{error.where}: {error.what}")
             continue
         rows += sum(table["rows"] for table in settlement.manifest["tables"].values())
-        history.append(_posted(settlement, stated))
+        history.append(_posted(settlement, stated, contracts))
     if len(history) == len(loaded):
         problems += laws.broken_ledger(history)
     return Findings(len(loaded), rows, tuple(problems), loaded[-1] if loaded else None)
@@ -70,7 +74,12 @@ def statement(settlement: Settlement) -> Statement:
         settlement.table(tables.ENTRIES),
         settlement.table(tables.REJECTS),
         settlement.table(tables.ADJUSTMENTS) if settlement.revision > 1 else None,
+        settlement.table(tables.CONTRACT_LINES) if _has_contract_lines(settlement) else None,
     )
+
+
+def _has_contract_lines(settlement: Settlement) -> bool:
+    return tables.CONTRACT_LINES.name in settlement.manifest["tables"]
 
 
 def _chain(loaded: list[Settlement]) -> Iterator[str]:
@@ -92,32 +101,31 @@ def _chain(loaded: list[Settlement]) -> Iterator[str]:
 
 def _files(settlement: Settlement) -> Iterator[str]:
     """The folder holds exactly what was published in it."""
-    expected = {f"{name}.parquet" for name in settlement.manifest["tables"]} | {MANIFEST, PRICES}
     present = {child.name for child in settlement.folder.iterdir()}
+    expected = {f"{name}.parquet" for name in settlement.manifest["tables"]} | {MANIFEST, PRICES}
+    if settlement.manifest["options"].get("contracts_sha256"):
+        expected |= present.intersection(CONTRACTS) or {CONTRACTS[0]}
     for name in sorted(present - expected):
         yield f"{name} was not published there"
     for name in sorted(expected - present):
         yield f"{name} is missing"
 
 
-def _posted(settlement: Settlement, stated: Statement) -> Posted:
-    """Return its entries, and the holds that its bills make by its own price book."""
+def _posted(settlement: Settlement, stated: Statement, contracts: Contracts | None) -> Posted:
+    """Return its entries, and the holds that its bills make by its own rules."""
     month, prices = settlement.month, settlement.price_book
     rule = prices.version_for(month).freeze
-    frozen = ledger.freeze(month, stated.invoices, rule, prices.currency)
+    own = contracts.in_force(month).factors if contracts else None
+    frozen = ledger.freeze(month, stated.invoices, rule, prices.currency, own)
     return Posted(month, settlement.revision, stated.invoices, stated.entries, frozen)
 
 
-def _prove(settlement: Settlement, stated: Statement) -> Iterator[str]:
-    """Work the settlement out again from its usage, by its own price book."""
+def _prove(settlement: Settlement, stated: Statement, contracts: Contracts | None) -> Iterator[str]:
+    """Work the settlement out again from its usage, by its own price book and contracts."""
     prices = settlement.price_book
     version = prices.version_for(settlement.month)
     manifest = settlement.manifest
-    lines = rating.rate(stated.usage, version)
-    if not lines.equals(stated.lines):
-        yield "lines do not follow from usage and prices"
-    if not invoicing.invoice(lines, prices.currency).equals(stated.invoices):
-        yield "invoices do not follow from lines"
+    yield from _prices(settlement, stated, contracts)
     yield from laws.broken(stated, prices.currency)
     if manifest["rules_sha256"] != version.digest:
         yield "the price book beside it is not the one in force"
@@ -131,6 +139,7 @@ def _prove(settlement: Settlement, stated: Statement) -> Iterator[str]:
         manifest["options"],
         prices,
         version,
+        contracts,
     )
     if manifest["totals"] != draft.totals:
         yield f"totals {manifest['totals']} ≠ {draft.totals}, the sums of the tables"
@@ -142,12 +151,38 @@ def _prove(settlement: Settlement, stated: Statement) -> Iterator[str]:
     yield from _stamps(settlement)
 
 
+def _prices(
+    settlement: Settlement, stated: Statement, contracts: Contracts | None
+) -> Iterator[str]:
+    """Price the usage again by the price book and the contracts that lie beside it."""
+    prices = settlement.price_book
+    terms = contracts.in_force(settlement.month) if contracts else None
+    version = prices.version_for(settlement.month)
+    lines, contract_lines = repricing.rate(stated.usage, version, terms)
+    if not lines.equals(stated.lines):
+        yield "lines do not follow from usage and prices"
+    if not _same(contract_lines, stated.contract_lines):
+        yield "contract_lines do not follow from usage, prices and contracts"
+    if settlement.manifest["options"].get("terms_sha256") != (terms.digest if terms else None):
+        yield "the contracts beside it do not say what was in force"
+    if not invoicing.invoice(lines, prices.currency).equals(stated.invoices):
+        yield "invoices do not follow from lines"
+
+
+def _same(one: pd.DataFrame | None, other: pd.DataFrame | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(one.equals(other))
+
+
 def _stamps(settlement: Settlement) -> Iterator[str]:
     """Every row of every table says the month and revision of its settlement."""
     import pyarrow.compute as pc
 
-    revised = [tables.ADJUSTMENTS] if settlement.revision > 1 else []
-    for table in (*tables.PUBLISHED, *revised):
+    every = [*tables.PUBLISHED]
+    every += [tables.ADJUSTMENTS] if settlement.revision > 1 else []
+    every += [tables.CONTRACT_LINES] if _has_contract_lines(settlement) else []
+    for table in every:
         published = settlement.published(table)
         for name, value in (
             ("month", str(settlement.month)),

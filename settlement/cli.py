@@ -41,6 +41,7 @@ _ordering = shell.options(
     shell.logs,
     shell.book,
     shell.prices,
+    shell.contracts,
     shell.counting,
     shell.limits,
     click.option(
@@ -115,6 +116,8 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
         return
     click.echo(f"{place} in {done.settlement.folder}")
     click.echo(summary(manifest, order.prices.currency.code))
+    if contracted := manifest["tables"].get("contract_lines"):
+        click.echo(f"contracts priced {contracted['rows']:,} lines")
     if done.skipped:
         click.echo(f"skipped  {done.skipped:,} names beginning with _ or .")
     click.echo(f"digest   {manifest['digest']}")
@@ -433,9 +436,11 @@ def check(book: Path, as_json: bool) -> None:
 
 
 @settle.command()
-@shell.options(shell.prices, _json)
-def prices(prices: Path, as_json: bool) -> None:
+@shell.options(shell.prices, shell.contracts, _json)
+def prices(prices: Path, contracts: Path | None, as_json: bool) -> None:
     """Print the price book, checked: tiers, and the bounds at which a bill falls.
+
+    Contracts are checked too, and counted as of the month that last ended.
 
     \b
     Example:
@@ -444,10 +449,18 @@ def prices(prices: Path, as_json: bool) -> None:
     from settlement import pricelist
 
     book = shell.price_book(prices)
+    agreed = shell.contract_prices(contracts, prices, book)
+    month = last_ended(shell.now(), book.zone)
+    counted = pricelist.contracts_described(agreed, month) if agreed else None
     if as_json:
-        _print_json(pricelist.described(book))
-    else:
-        click.echo(pricelist.shown(book))
+        _print_json(pricelist.described(book) | ({"contracts": counted} if counted else {}))
+        return
+    click.echo(pricelist.shown(book))
+    if counted:
+        click.echo(
+            f"\n{safe(counted['file'])}: {counted['rows']:,} rows for {counted['accounts']:,} "
+            f"accounts, {counted['in_force']:,} of them in force in {month}"
+        )
 
 
 @settle.command()
@@ -498,14 +511,15 @@ def sample(out: Path, month: Month, accounts: int, calls: int, seed: int, as_jso
         click.echo(f"{out}: {made.rows:,} rows in {made.files:,} files under {made.folder}")
 
 
-def _order(month: Month | None, prices: Path, **options: Any) -> "Order":
-    """Gather what `run` and `plan` need: the price book, the month, the clock."""
+def _order(month: Month | None, prices: Path, contracts: Path | None, **options: Any) -> "Order":
+    """Gather what `run` and `plan` need: price book, contracts, the month, the clock."""
     from settlement.settle import Order
 
     price_book = shell.price_book(prices)
     return Order(
         month=month or last_ended(shell.now(), price_book.zone),
         prices=price_book,
+        contracts=shell.contract_prices(contracts, prices, price_book),
         now=shell.now(),
         now_set=shell.now_set(),
         given=shell.given_again(),

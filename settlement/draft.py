@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from settlement import ledger, money
+from settlement.contracts import Contracts
 from settlement.laws import Statement
 from settlement.month import Month, Period
 from settlement.prices import PriceBook, Version
-from settlement.tables import ADJUSTMENTS, ENTRIES, INVOICES, LINES, REJECTS, USAGE, Table
+from settlement.tables import (
+    ADJUSTMENTS,
+    CONTRACT_LINES,
+    ENTRIES,
+    INVOICES,
+    LINES,
+    REJECTS,
+    USAGE,
+    Table,
+)
 
 if TYPE_CHECKING:
     from settlement.logfiles import InputFile
@@ -28,6 +38,7 @@ class Draft:
     options: Mapping[str, str | None]
     prices: PriceBook
     version: Version
+    contracts: Contracts | None = None
 
     @property
     def tables(self) -> dict[Table, pd.DataFrame]:
@@ -42,7 +53,16 @@ class Draft:
         }
         if stated.adjustments is not None:
             every[ADJUSTMENTS] = stated.adjustments
+        if stated.contract_lines is not None:
+            every[CONTRACT_LINES] = stated.contract_lines
         return every
+
+    @property
+    def frozen(self) -> pd.DataFrame:
+        """The holds that the bills make (`ledger.HOLDS`), by price book and contracts."""
+        rule, currency = self.version.freeze, self.prices.currency
+        own = self.contracts.in_force(self.month).factors if self.contracts else None
+        return ledger.freeze(self.month, self.stated.invoices, rule, currency, own)
 
     @property
     def totals(self) -> dict[str, Any]:

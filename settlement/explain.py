@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from settlement import money, tables
 from settlement.book import Settlement
+from settlement.contracts import Terms
 from settlement.errors import MissingInput
 from settlement.prices import Item, Version
 
@@ -50,14 +51,23 @@ def explain(settlement: Settlement, account: str) -> list[Section]:
             cure="check the account; leading zeros matter",
         )
     version = settlement.price_book.version_for(settlement.month)
-    sections = [
-        Section(_heading(version.item(line["item"])), tuple(_line(version, line, usage)))
-        for line in lines.to_dict("records")
-    ]
+    contracts = settlement.contracts
+    terms = contracts.in_force_for(account, settlement.month) if contracts else None
+    contracted = _contracted(settlement, account)
+    sections = []
+    for line in lines.to_dict("records"):
+        item = version.item(line["item"])
+        if terms and item.code in contracted:
+            agreed = terms.for_item(account, item)
+            lined = _by_contract(_line(agreed, line, usage), contracted[item.code])
+        else:
+            lined = _line(item, line, usage)
+        sections.append(Section(_heading(item), tuple(lined)))
     bill: Record = invoices.to_dict("records")[0] if len(invoices) else {}
     if bill:
         sections.append(Section(f"invoice 账单 {settlement.month}", tuple(_invoice(bill, lines))))
-    steps = tuple(_entry(entry, version, bill) for entry in entries.to_dict("records"))
+    rule = _freeze_rule(version, terms)
+    steps = tuple(_entry(entry, rule, bill) for entry in entries.to_dict("records"))
     sections.append(Section("ledger 资金", steps or (Step("no entries", "nothing to move", ""),)))
     return sections
 
@@ -72,9 +82,28 @@ def _heading(item: Item) -> str:
     return f"{item.name} {item.code}"
 
 
-def _line(version: Version, line: Record, usage: pd.DataFrame) -> list[Step]:
+def _contracted(settlement: Settlement, account: str) -> dict[str, Record]:
+    """Return one account's lines that contracts price, by item."""
+    if tables.CONTRACT_LINES.name not in settlement.manifest["tables"]:
+        return {}
+    rows = of_account(settlement, tables.CONTRACT_LINES, account).to_dict("records")
+    return {row["item"]: row for row in rows}
+
+
+def _by_contract(lined: list[Step], row: Record) -> list[Step]:
+    """Say in the derivation of a line which terms price it, and what it were without them."""
+    calls, *steps = lined
+    without = money.text(row["book_amount"], 2)
+    return [
+        calls,
+        Step("terms", f"by contract 合同价: {row['terms']}", ""),
+        *steps,
+        Step("without", "what the price book alone would charge 价目表价", without),
+    ]
+
+
+def _line(item: Item, line: Record, usage: pd.DataFrame) -> list[Step]:
     """Derive one line: the calls, the tier they reach, the list amount, the voucher."""
-    item = version.item(line["item"])
     counted = usage[usage["item"] == item.code]
     counts = [f"{row.interface} {row.calls:,}" for row in counted.itertuples()]
     steps = [Step("calls", " + ".join(counts), f"{line['calls']:,}")]
@@ -133,13 +162,20 @@ def _invoice(bill: Record, lines: pd.DataFrame) -> list[Step]:
     ]
 
 
-def _entry(entry: Record, version: Version, bill: Record) -> Step:
+def _freeze_rule(version: Version, terms: Terms | None) -> tuple[str, str]:
+    """Return the column that a hold is worked out from, and its factor in words."""
+    base = "payable" if version.freeze.base == "payable" else "list_amount"
+    own = terms.factors["freeze_factor"].tolist() if terms else []
+    factor = own[0] if own else int(version.freeze.factor * money.UNITS_PER_ONE)
+    return base, money.text(factor, 2) + (" by contract" if own else "")
+
+
+def _entry(entry: Record, rule: tuple[str, str], bill: Record) -> Step:
     amount, kind = money.text(entry["amount"], 2), entry["kind"]
     if kind == "unfreeze":
         how = f"the hold of {entry['hold_month']} is given back 解冻"
     elif kind == "freeze":
-        base = "payable" if version.freeze.base == "payable" else "list_amount"
-        factor = money.text(int(version.freeze.factor * money.UNITS_PER_ONE), 2)
+        base, factor = rule
         held = money.text(bill[base], 2) if bill else ""
         how = f"{factor} × {base.removesuffix('_amount')} {held}, held for the next month 冻结"
     else:

@@ -45,6 +45,7 @@ class Statement:
     entries: pd.DataFrame
     rejects: pd.DataFrame
     adjustments: pd.DataFrame | None = None
+    contract_lines: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def broken(stated: Statement, currency: Currency) -> list[str]:
         *_rounding(stated.invoices, currency),
         *_entries(stated.entries),
         *_adjustments(stated),
+        *_contract_lines(stated),
     ]
 
 
@@ -181,6 +183,19 @@ def _adjustments(stated: Statement) -> Iterator[str]:
         rows["adjustment"].to_numpy(),
         1,
     )
+
+
+def _contract_lines(stated: Statement) -> Iterator[str]:
+    """What contracts price are lines, at the same amounts."""
+    rows = stated.contract_lines
+    if rows is None:
+        return
+    names = ["account_id", "item", "calls", "list_amount", "voucher_amount", "amount"]
+    both = rows[names].merge(stated.lines[names], on=names)
+    if len(both) != len(rows):
+        yield f"{len(rows) - len(both):,} rows of contract_lines are not lines"
+    if (rows["book_list_amount"] - rows["book_voucher_amount"] != rows["book_amount"]).any():
+        yield "list − voucher is not amount by the price book in contract_lines"
 
 
 def _debits(history: Sequence[Posted]) -> Iterator[str]:

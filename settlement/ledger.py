@@ -158,8 +158,22 @@ def _unlike(holds: pd.DataFrame, frozen: pd.DataFrame) -> tuple[pd.DataFrame, pd
     return holds[changed[old]], frozen[changed[new]]
 
 
-def freeze(month: Month, invoices: pd.DataFrame, rule: Freeze, currency: Currency) -> pd.DataFrame:
+def freeze(
+    month: Month,
+    invoices: pd.DataFrame,
+    rule: Freeze,
+    currency: Currency,
+    own: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Work out the holds a month's bills make: factor × base, half up to the minor unit.
+
+    Args:
+        month: the month settled.
+        invoices: `tables.INVOICES`.
+        rule: the price book's factor and base.
+        currency: its minor unit is what a hold is rounded to.
+        own: account_id and freeze_factor (in units) of accounts with a factor of their own
+            by contract, no account twice.
 
     Returns:
         `HOLDS`, one row per account whose hold is not 0.
@@ -167,6 +181,8 @@ def freeze(month: Month, invoices: pd.DataFrame, rule: Freeze, currency: Currenc
     base = invoices["payable" if rule.base == "payable" else "list_amount"].to_numpy()
     factor = rule.factor
     amount = money.scaled(base, factor.numerator, factor.denominator, currency.minor_unit)
+    if own is not None and len(own):
+        _freeze_by_contract(amount, invoices["account_id"], base, own, currency)
     money.total(amount, "the month's holds")
     some = np.flatnonzero(amount)
     return tables.frame(
@@ -177,6 +193,28 @@ def freeze(month: Month, invoices: pd.DataFrame, rule: Freeze, currency: Currenc
             "amount": amount[some],
         },
     )
+
+
+def _freeze_by_contract(
+    amount: "Ints",
+    accounts: "pd.Series[str]",
+    base: "Ints",
+    own: pd.DataFrame,
+    currency: Currency,
+) -> None:
+    """Put the holds of accounts with a factor of their own in place, factor by factor."""
+    known = tables.arrow_text(own["account_id"])
+    place = pc.fill_null(pc.index_in(tables.arrow_text(accounts), known), -1).to_numpy()
+    rows = np.flatnonzero(place >= 0)
+    factors = own["freeze_factor"].to_numpy()[place[rows]]
+    order = np.argsort(factors, kind="stable")
+    rows, factors = rows[order], factors[order]
+    bounds = np.flatnonzero(np.diff(factors)) + 1
+    for some, factor in zip(np.split(rows, bounds), np.split(factors, bounds), strict=True):
+        if len(some):
+            amount[some] = money.scaled(
+                base[some], int(factor[0]), money.UNITS_PER_ONE, currency.minor_unit
+            )
 
 
 def entries(movements: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 from settlement import __version__, changes, diffs, money, tables
 from settlement.changes import Change
 from settlement.diff import Diff, Side, compare
-from settlement.report import aligned, safe, seconds, summary
+from settlement.report import aligned, grouped, safe, seconds, summary
 from settlement.settle import Planned
 
 
@@ -29,7 +29,19 @@ def described(planned: Planned) -> dict[str, Any]:
         "change": _change_described(change) if change else None,
         "seconds": planned.seconds,
         "skipped": planned.skipped,
+    } | _contracts_described(planned)
+
+
+def _contracts_described(planned: Planned) -> dict[str, Any]:
+    """Return what contracts price and what the price book alone would; empty without any."""
+    rows = planned.draft.stated.contract_lines
+    if rows is None:
+        return {}
+    amounts = {
+        name: money.text(money.exact_sum(rows[name].to_numpy()))
+        for name in ("book_amount", "amount")
     }
+    return {"contracts": {"lines": len(rows)} | amounts}
 
 
 def shown(planned: Planned) -> str:
@@ -47,6 +59,12 @@ def shown(planned: Planned) -> str:
         parts += [f"against {diff.before.name}, which stands", diffs.shown(diff)]
     change = change_of(planned)
     parts.append(_change_shown(change) if change else "no earlier month to compare with")
+    if contracted := _contracts_described(planned):
+        said = contracted["contracts"]
+        parts.append(
+            f"contracts price {said['lines']:,} lines: {grouped(said['amount'])} where the price "
+            f"book alone says {grouped(said['book_amount'])}"
+        )
     parts.append(f"took     {seconds(planned.seconds)}")
     return "\n".join(parts)
 

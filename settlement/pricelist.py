@@ -1,10 +1,14 @@
 """Showing the price book: tiers, free calls, and the bounds at which a bill falls."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from settlement import money
+from settlement.month import Month
 from settlement.prices import Fall, Item, PriceBook, Version, falls
 from settlement.report import aligned, safe
+
+if TYPE_CHECKING:
+    from settlement.contracts import Contracts
 
 _FOREVER = 2**63 - 1
 
@@ -54,6 +58,21 @@ def _item_described(item: Item) -> dict[str, Any]:
             }
             for fall in falls(item)
         ],
+    }
+
+
+def contracts_described(contracts: "Contracts", month: Month) -> dict[str, Any]:
+    """Return what a contracts file holds; raises `BadInput` where it is wrong."""
+    terms = contracts.in_force(month)
+    rows = contracts.rows.columns
+    return {
+        "file": contracts.name,
+        "contracts_sha256": contracts.digest,
+        "rows": len(rows),
+        "accounts": int(rows["account_id"].nunique()),
+        "month": str(month),
+        "in_force": len(terms.rows),
+        "terms_sha256": terms.digest,
     }
 
 

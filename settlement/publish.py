@@ -166,6 +166,8 @@ def _write(aside: Path, book: Book, draft: Draft, now: datetime) -> None:
         for table, rows in draft.tables.items()
     }
     _write_bytes(aside / PRICES, draft.prices.raw)
+    if draft.contracts:
+        _write_bytes(aside / draft.contracts.copy, draft.contracts.raw)
     previous = book.settlements[-1].sha256 if book.settlements else None
     manifest = _manifest(draft, len(book.settlements) + 1, previous, now) | {"tables": described}
     manifest["digest"] = digest_of(manifest)

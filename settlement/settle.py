@@ -10,11 +10,12 @@ last step, so a plan shows what a run would publish.
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -30,11 +31,12 @@ from settlement import (
     ledger,
     logfiles,
     publish,
-    rating,
+    repricing,
     tables,
     usage,
 )
 from settlement.book import Book, Settlement
+from settlement.contracts import Contracts, Terms
 from settlement.draft import Draft
 from settlement.errors import (
     BadConfig,
@@ -94,6 +96,7 @@ class Order:
     limit_adjustments: int | None = None
     approve: str | None = None
     given: str = ""
+    contracts: Contracts | None = None
 
     @property
     def limits(self) -> Limits:
@@ -116,11 +119,27 @@ class Order:
         """What the manifest records of the conditions that can change an outcome."""
         return {"naive_timestamps": self.naive_timestamps}
 
+    @cached_property
+    def terms(self) -> Terms | None:
+        """What the contracts say in the month; raises `BadInput` where their file is wrong."""
+        return self.contracts.in_force(self.month) if self.contracts else None
+
     @property
     def recorded(self) -> dict[str, str | None]:
-        """The options, the instant that stood in for the clock, and why a month is revised."""
+        """What the manifest records under ``options``.
+
+        Beside the options, where they apply: the instant that stood in for the clock, why a
+        month is revised, the digests of the contracts file and of its terms in the month.
+        """
         now = {"now": self.now.isoformat()} if self.now_set else {}
-        return self.options | now | ({"reason": self.reason} if self.revise else {})
+        reason = {"reason": self.reason} if self.revise else {}
+        return self.options | now | reason | self._contracts_recorded
+
+    @property
+    def _contracts_recorded(self) -> dict[str, str | None]:
+        if not self.contracts or not self.terms:
+            return {}
+        return {"contracts_sha256": self.contracts.digest, "terms_sha256": self.terms.digest}
 
 
 @dataclass
@@ -299,6 +318,9 @@ def _find(order: Order, watch: Stopwatch) -> CallLog:
 def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress, warn: Warn) -> Counted:
     """Count the month's calls, and refuse an empty month and too many rejects."""
     version = order.prices.version_for(order.month)
+    if order.contracts:
+        with watch.stage("contracts"):
+            order.contracts.in_force(order.month)  # refused here, before the log is read
     with watch.stage("days"):
         _check_days(order, log, warn)
     with watch.stage("count"), progress(log.rows, log.size) as advance:
@@ -375,7 +397,7 @@ def _decide(order: Order, book: Book, counted: Counted, watch: Stopwatch) -> Dra
     """Turn the counts into a draft that obeys the laws."""
     with watch.stage("rate"):
         version = order.prices.version_for(order.month)
-        lines = rating.rate(counted.usage, version)
+        lines, contract_lines = repricing.rate(counted.usage, version, order.terms)
         invoices = invoicing.invoice(lines, order.prices.currency)
         entries, adjustments = _post(order, book, invoices)
         stated = Statement(
@@ -386,6 +408,7 @@ def _decide(order: Order, book: Book, counted: Counted, watch: Stopwatch) -> Dra
             entries,
             counted.rejects,
             adjustments,
+            contract_lines,
         )
         _refuse_broken(laws.broken(stated, order.prices.currency))
     return Draft(
@@ -397,6 +420,7 @@ def _decide(order: Order, book: Book, counted: Counted, watch: Stopwatch) -> Dra
         order.recorded,
         order.prices,
         version,
+        order.contracts,
     )
 
 
@@ -413,7 +437,8 @@ def _post(
     if newest is None or order.month >= newest:
         rule = order.prices.version_for(order.month).freeze
         holds = ledger.open_holds(posted, newest) if posted else book.open_holds()
-        frozen = ledger.freeze(order.month, invoices, rule, order.prices.currency)
+        own = order.terms.factors if order.terms else None
+        frozen = ledger.freeze(order.month, invoices, rule, order.prices.currency, own)
     adjustments = None
     if posted:
         debited = ledger.net_debits(posted)
@@ -477,10 +502,20 @@ def _is_unchanged(order: Order, log: CallLog, standing: Settlement, watch: Stopw
         return False
     if {name: manifest["options"].get(name) for name in order.options} != order.options:
         return False
+    if not _same_terms(order, manifest["options"]):
+        return False
     with watch.stage("compare"):
         period = order.month.period(order.prices.zone)
         touching = logfiles.touching(log, period, order.naive_zone)
         return [asdict(file) for file in touching] == list(manifest["inputs"])
+
+
+def _same_terms(order: Order, options: Mapping[str, object]) -> bool:
+    """Tell whether the contracts say what they said, by the file or by the month's terms."""
+    if order.contracts and order.contracts.digest == options.get("contracts_sha256"):
+        return True
+    digest = order.terms.digest if order.terms else None
+    return options.get("terms_sha256") == digest
 
 
 def _other_outcome(standing: Settlement, difference: str) -> OtherOutcome:

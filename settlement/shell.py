@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from shlex import quote
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -26,6 +26,9 @@ from settlement.errors import BadConfig, CannotRead, MissingInput, SettlementErr
 from settlement.month import Month, months_from
 from settlement.prices import PriceBook
 from settlement.report import safe
+
+if TYPE_CHECKING:
+    from settlement.contracts import Contracts
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -141,6 +144,12 @@ prices = click.option(
     metavar="PATH",
     help="the price book",
 )
+contracts = click.option(
+    "--contracts",
+    envvar="SETTLE_CONTRACTS",
+    type=click.Path(path_type=Path),
+    help="the contract prices  [default: contracts.csv or .parquet beside the price book, if any]",
+)
 counting = options(
     click.option(
         "--naive-timestamps",
@@ -243,17 +252,47 @@ def was_typed(name: str) -> bool:
 
 def price_book(path: Path) -> PriceBook:
     """Read the price book; raises `MissingInput`, `CannotRead` or `BadInput`."""
+    return PriceBook.parse(_read(path, "no price book", "name it with --prices"), str(path))
+
+
+def contract_prices(named: Path | None, prices: Path, book: PriceBook) -> "Contracts | None":
+    """Read the contracts, without checking them yet.
+
+    Args:
+        named: the file; None for the one beside the price book, if there is one.
+        prices: where the price book lies.
+        book: the price book, which knows the items.
+
+    Raises:
+        BadConfig: none is named, and both contracts.csv and contracts.parquet lie there.
+        MissingInput: the named file does not exist.
+        CannotRead: the file system refused to read.
+    """
+    beside = [prices.with_name(name) for name in ("contracts.csv", "contracts.parquet")]
+    present = [named] if named else [path for path in beside if path.exists()]
+    if len(present) > 1:
+        raise BadConfig(
+            "both contracts.csv and contracts.parquet",
+            where=str(prices.parent),
+            cure="keep one of them, or name it with --contracts",
+        )
+    if not present:
+        return None
+    from settlement.contracts import Contracts
+
+    raw = _read(present[0], "no such contracts file", "check --contracts, or leave it out")
+    return Contracts.of(raw, str(present[0]), book)
+
+
+def _read(path: Path, missing: str, cure: str) -> bytes:
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
-        raise MissingInput(
-            "no price book", where=str(path), cure="name it with --prices"
-        ) from error
+        raise MissingInput(missing, where=str(path), cure=cure) from error
     except OSError as error:
         raise CannotRead(
             f"cannot read ({error.strerror})", where=str(path), cure="check its permissions"
         ) from error
-    return PriceBook.parse(raw, str(path))
 
 
 def now() -> datetime:

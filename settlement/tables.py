@@ -171,6 +171,19 @@ ADJUSTMENTS = Table(
     ),
 )
 """What a revision bills in addition (补账单) or credits (贷项通知单)."""
+CONTRACT_LINES = Table(
+    "contract_lines",
+    2,
+    (
+        _ACCOUNT,
+        _ITEM,
+        Column("calls", "调用次数", Kind.INT64),
+        *(Column(f"book_{each.name}", f"价目表{each.label}", each.kind) for each in _AMOUNTS),
+        *_AMOUNTS,
+        Column("terms", "合同条款"),
+    ),
+)
+"""The lines that contracts price, and what the price book alone would have charged."""
 PUBLISHED = (USAGE, LINES, INVOICES, ENTRIES, REJECTS)
 
 

@@ -19,6 +19,7 @@ prices
 tables
 contracts
 rating invoicing ledger
+repricing
 laws
 stamps
 logfiles

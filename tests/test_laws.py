@@ -409,3 +409,19 @@ def test_adjustments_are_differences_and_what_the_entries_move() -> None:
     ]
     missing = dataclasses.replace(SOUND, adjustments=sound.iloc[:1])
     assert "debits − credits and adjustments: 2 rows ≠ 1 rows" in broken(missing, CNY)
+
+
+def test_what_contracts_price_are_lines() -> None:
+    names = ["account_id", "item", "calls", "list_amount", "voucher_amount", "amount"]
+    rows = SOUND.lines[names].head(1).copy()
+    for name in ("list_amount", "voucher_amount", "amount"):
+        rows[f"book_{name}"] = rows[name]
+    assert not broken(with_table("contract_lines", rows), CNY)
+    wrong = cell(rows, "amount", 0, 1)
+    assert broken(with_table("contract_lines", wrong), CNY) == [
+        "1 rows of contract_lines are not lines"
+    ]
+    wrong = cell(rows, "book_amount", 0, 1)
+    assert broken(with_table("contract_lines", wrong), CNY) == [
+        "list − voucher is not amount by the price book in contract_lines"
+    ]

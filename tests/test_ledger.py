@@ -294,3 +294,57 @@ def test_a_month_stated_anew_moves_the_difference_and_nothing_else() -> None:
     same(posted, expected)
     same(ledger.open_holds([before, posted]), frozen)
     assert ledger.restate(first, ledger.net_debits([before]), held, held).empty
+
+
+def test_an_account_with_a_factor_of_its_own_has_that_held() -> None:
+    invoices = bills(
+        """
+        account_id  payable
+        anna          28.80
+        bob          100.00
+        carol          0.01
+        dave           0.01
+        """
+    )
+    own = pd.DataFrame(
+        {
+            "account_id": pd.array(["bob", "carol", "dave", "zoe"], dtype="str"),
+            "freeze_factor": [money.units(factor) for factor in ("1.5", "0.49", "0.5", "0")],
+        }
+    )
+    expected = drawn(
+        HOLDS,
+        """
+        account_id hold_month amount
+        anna       2026-01     34.56
+        bob        2026-01    150.00
+        dave       2026-01      0.01
+        """,
+    )
+    same(ledger.freeze(JANUARY, invoices, RULE, CNY, own), expected)
+    own["freeze_factor"] = 0
+    assert ledger.freeze(JANUARY, invoices, RULE, CNY, own)["account_id"].tolist() == ["anna"]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 10**9)),
+    st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 10**11)),
+)
+def test_own_factors_are_those_of_decimal_arithmetic(
+    paid: dict[str, int], factors: dict[str, int]
+) -> None:
+    lines = "".join(f"{name} {money.text(paid[name] * CNY.minor_unit)}\n" for name in sorted(paid))
+    names = sorted(factors)
+    own = pd.DataFrame(
+        {
+            "account_id": pd.array(names, dtype="str"),
+            "freeze_factor": pd.array([factors[name] for name in names], dtype="int64").to_numpy(),
+        }
+    )
+    held = ledger.freeze(JANUARY, bills("account_id payable\n" + lines), RULE, CNY, own)
+    expected = {
+        name: (paid[name] * factors.get(name, 120_000_000) * 2 + 10**8) // (2 * 10**8)
+        for name in sorted(paid)
+    }
+    found = dict(zip(held["account_id"], held["amount"].tolist(), strict=True))
+    assert found == {name: cents * CNY.minor_unit for name, cents in expected.items() if cents}
