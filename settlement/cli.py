@@ -159,21 +159,39 @@ def _done(done: "Done") -> dict[str, Any]:
 @_month
 @_ordering
 @_revise
-def plan(month: Month | None, as_json: bool, **options: Any) -> None:
+@click.option(
+    "--what-if",
+    is_flag=True,
+    envvar="SETTLE_WHAT_IF",
+    help="price the settled calls of MONTH by these prices, without reading a log",
+)
+def plan(month: Month | None, what_if: bool, as_json: bool, **options: Any) -> None:
     """Show what `settle run` would publish, and how it differs from the month before.
 
-    Of a settled month it shows, as `settle diff` does, how it differs from what stands.
+    Of a settled month it shows, as `settle diff` does, how it differs from what stands; where
+    prices differ, who would pay more and less if its calls were priced by them, without
+    reading a log (with --revise, the log is counted).
 
     \b
     Examples:
       settle plan 2026-02
       settle plan 2026-02 --revise
+      settle plan 2026-02 --prices next.toml
     """
-    from settlement import plans
+    from settlement import plans, whatifs
     from settlement import settle as settling
     from settlement.progress import bar
 
     order = _order(month, **options)
+    if what_if and order.revise:
+        raise click.UsageError("--what-if reads no log, --revise counts it: choose one")
+    if what_if or settling.asks_what_if(order):
+        effect = settling.what_if(order)
+        if as_json:
+            _print_json(whatifs.described(effect))
+        else:
+            click.echo(whatifs.shown(effect))
+        return
     planned = settling.plan(order, bar, shell.warn)
     if as_json:
         _print_json(plans.described(planned))

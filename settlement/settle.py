@@ -30,10 +30,12 @@ from settlement import (
     laws,
     ledger,
     logfiles,
+    money,
     publish,
     repricing,
     tables,
     usage,
+    whatif,
 )
 from settlement.book import Book, Settlement
 from settlement.contracts import Contracts, Terms
@@ -48,11 +50,12 @@ from settlement.errors import (
 )
 from settlement.gates import Before, Limits, in_month, rejected
 from settlement.laws import Statement
-from settlement.logfiles import CallLog
+from settlement.logfiles import CallLog, InputFile
 from settlement.month import Month, is_over, months_between, zone_named
 from settlement.prices import PriceBook
 from settlement.progress import Progress, Warn, silent, unheard
 from settlement.usage import Counted
+from settlement.whatif import Effect
 
 KEPT_REJECTS = 1_000_000
 """How many rejected rows are kept whatever share of the log they are."""
@@ -259,17 +262,92 @@ def plan(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Pla
     standing = book.months.get(order.month)
     _warn_of_gone(standing, log, warn)
     draft = _decide(order, book, _count(order, log, watch, progress, warn), watch)
-    difference = changes.difference(draft, standing, book) if standing else ""
-    before = book.before(order.month)
+    return _planned(order, draft, book, watch, log.skipped)
+
+
+def _planned(order: Order, draft: Draft, book: Book, watch: Stopwatch, skipped: int) -> Planned:
+    """Put a draft beside what stands and the month before."""
+    standing = book.months.get(order.month)
     return Planned(
         draft,
         standing,
-        before,
-        difference,
+        book.before(order.month),
+        changes.difference(draft, standing, book) if standing else "",
         _crossed(order, draft, book),
         _approval(order, draft),
         watch.seconds,
-        log.skipped,
+        skipped,
+    )
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What other rules would do to a settled month: the plan, and its effect on the bills.
+
+    ``held`` is what the bills hold for the next month, before and after, in units; 0 where a
+    later month is settled, for then they hold nothing any more.
+    """
+
+    planned: Planned
+    effect: Effect
+    held: tuple[int, int]
+
+
+def asks_what_if(order: Order) -> bool:
+    """Tell whether a plan can be answered from what is settled: only what calls cost differs."""
+    standing = Book.open(order.book).months.get(order.month)
+    if standing is None or order.revise:
+        return False
+    version = order.prices.version_for(order.month)
+    old = standing.price_book.version_for(order.month)
+    differs = version.digest != standing.manifest["rules_sha256"]
+    return differs and whatif.counting_of(version) == whatif.counting_of(old)
+
+
+def what_if(order: Order) -> WhatIf:
+    """Price the usage of a settled month by other rules; read no log and write nothing.
+
+    Raises:
+        MissingInput: the month is not settled.
+        BadConfig: currency or time zone differ from what the book was settled in.
+        BadInput: the rules would charge other calls, which only a count can tell.
+    """
+    book = Book.open(order.book)
+    standing = book.settlement(order.month)
+    _check_book(order, book)
+    version = order.prices.version_for(order.month)
+    old = whatif.counting_of(standing.price_book.version_for(order.month))
+    new = whatif.counting_of(version)
+    for name, value in new.items():
+        if value != old[name]:
+            raise BadInput(
+                f"{name} of {order.month} differs, so that other calls would be charged",
+                where="price book",
+                cure=f"count the log anew: settle plan {order.month} --revise",
+            )
+    draft = _decide(replace(order, revise=True), book, _stored(standing), Stopwatch())
+    moved = ledger.moved(draft.stated.entries)
+    held = 0
+    if book.newest_month == order.month:
+        held = money.exact_sum(book.open_holds()["amount"].to_numpy())
+    return WhatIf(
+        _planned(order, draft, book, Stopwatch(), 0),
+        whatif.effect(
+            (standing.table(tables.LINES), draft.stated.lines),
+            (standing.table(tables.INVOICES), draft.stated.invoices),
+        ),
+        (held, held + moved["frozen"] - moved["unfrozen"]),
+    )
+
+
+def _stored(standing: Settlement) -> Counted:
+    """Return what was counted for a settlement, as it was published."""
+    return Counted(
+        standing.table(tables.USAGE),
+        dict(standing.manifest["rows"]),
+        standing.table(tables.REJECTS),
+        tuple(InputFile(**file) for file in standing.manifest["inputs"]),
+        0,
     )
 
 

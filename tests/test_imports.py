@@ -28,10 +28,11 @@ usage
 book sample
 draft late
 changes check exports publish gates
-explain pricelist diff
+explain pricelist diff whatif
 accounts diffs
 settle
 plans catchup
+whatifs
 shell
 cli
 """
