@@ -8,8 +8,8 @@ months of a shop's invoice lines, of which a quarter name no account; the second
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +34,7 @@ DOCUMENT = PriceBook.parse((ROOT / "data" / "price_book.toml").read_bytes())
 FIRST, LAST = Month(2024, 12), Month(2025, 12)
 RETAIL_MONTHS = [FIRST, *months_between(FIRST, LAST), LAST]
 MARCH = Month(2026, 3)
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CENT = Decimal("0.01")
 
 
@@ -51,8 +52,7 @@ def settled(
     logs: Path, book: Path, month: Month, prices: PriceBook = DOCUMENT, threads: int | None = None
 ) -> Done:
     """Settle one month, whatever share of it is rejected."""
-    now = datetime(2026, 6, 1, tzinfo=UTC)
-    order = Order(month, str(logs), book, prices, now, max_rejects=Fraction(1), threads=threads)
+    order = Order(month, str(logs), book, prices, NOW, max_rejects=Fraction(1), threads=threads)
     return run(order)
 
 
@@ -213,6 +213,47 @@ def test_a_shops_month_settled_late_is_only_debited(tmp_path: Path) -> None:
     assert totals["payable"] == totals["debited"] != "0.00"
     assert (totals["unfrozen"], totals["frozen"]) == ("0.00", "0.00")
     assert check(book).problems == ()
+
+
+def test_ten_days_that_come_a_month_late_end_in_the_same_balances(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """Each month is settled without its last ten days, and revised when they have come."""
+    logs, book = tmp_path / "logs", tmp_path / "book"
+    late: dict[Month, pa.Table] = {}
+    for month in [*RETAIL_MONTHS, None]:
+        if month is not None:
+            late[month] = without_its_end(month, logs)
+            settled(logs, book, month, PRICED)
+        for before in [each for each in late if each != month]:
+            pq.write_table(late.pop(before), logs / f"{before}-late.parquet")
+            order = Order(before, str(logs), book, PRICED, NOW, max_rejects=Fraction(1))
+            done = run(replace(order, revise=True, reason="ten days were late"))
+            assert (done.outcome, done.settlement.revision) == ("published", 2)
+    assert balances(book) == balances(shop.book)
+    assert check(book).problems == ()
+
+
+def without_its_end(month: Month, logs: Path) -> pa.Table:
+    """Write the shop's file of a month but for its last ten days, and return these."""
+    table = pq.read_table(DATA / "retail" / f"month={month}" / "calls.parquet")
+    end = datetime.fromtimestamp(month.period(PRICED.zone).end, UTC) - timedelta(days=10)
+    late = pc.greater_equal(table["timestamp"], pa.scalar(end, table["timestamp"].type))
+    logs.mkdir(exist_ok=True)
+    pq.write_table(table.filter(pc.invert(late)), logs / f"{month}.parquet")
+    return table.filter(late)
+
+
+def balances(book: Path) -> dict[tuple[str, str, str], Decimal]:
+    """Per month, account and purse what all entries come to, but for what comes to nothing."""
+    sums: dict[tuple[str, str, str], Decimal] = {}
+    signs = {"debit": 1, "credit": -1, "freeze": 1, "unfreeze": -1}
+    for path in book.glob("*/r*/entries.parquet"):
+        for row in pq.read_table(path).to_pylist():
+            purse = "revenue" if row["hold_month"] is None else "frozen"
+            key = (row["hold_month"] or row["month"], row["account_id"], purse)
+            sums[key] = sums.get(key, Decimal(0)) + signs[row["kind"]] * row["amount"]
+    return {key: amount for key, amount in sums.items() if amount}
 
 
 # ---------------------------------------------------------------- a day of inference, a web server
