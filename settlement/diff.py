@@ -172,25 +172,35 @@ def _paired(
     before: pd.DataFrame, after: pd.DataFrame, key: list[str], names: tuple[str, ...]
 ) -> pd.DataFrame:
     """Return the keys whose values differ, with the values before and after, sorted by key."""
-    parts = []
-    for rows, mine in ((before, "_before"), (after, "")):
-        nothing = np.zeros(len(rows), np.int64)
-        columns: dict[str, Any] = {name: tables.arrow_text(rows[name]) for name in key}
-        for name in names:
-            values = rows[name].to_numpy().astype(np.int64)
-            columns |= {f"{name}_before": nothing, name: nothing} | {f"{name}{mine}": values}
-        parts.append(pa.table(columns))
-    pairs = [f"{name}{when}" for name in names for when in ("_before", "")]
-    sums = pa.concat_tables(parts).group_by(key).aggregate([(pair, "sum") for pair in pairs])
-    sums = sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names])
-    differs = pa.array(np.zeros(len(sums), bool))
+    texts = {
+        name: pa.concat_arrays([tables.arrow_text(rows[name]) for rows in (before, after)])
+        for name in key
+    }
+    union, first, place = np.unique(_numbers(texts), return_index=True, return_inverse=True)
+    old, new = place[: len(before)], place[len(before) :]
+    changed = np.zeros(len(union), bool)
+    values: dict[str, Any] = {}
     for name in names:
-        differs = pc.or_(differs, pc.not_equal(sums[f"{name}_before"], sums[name]))
-    sums = sums.filter(differs).sort_by([(name, "ascending") for name in key])
+        was, now = np.zeros((2, len(union)), np.int64)
+        was[old], now[new] = before[name].to_numpy(), after[name].to_numpy()
+        changed |= was != now
+        values |= {f"{name}_before": was, name: now}
+    rows = np.flatnonzero(changed)
+    found = pa.table({name: texts[name].take(pa.array(first[rows])) for name in key})
+    rows = rows[pc.sort_indices(found, [(name, "ascending") for name in key]).to_numpy()]
     return pd.DataFrame(
-        {name: pd.array(sums[name], dtype="str") for name in key}
-        | {pair: sums[pair].to_numpy() for pair in pairs}
+        {name: pd.array(texts[name].take(pa.array(first[rows])), dtype="str") for name in key}
+        | {name: column[rows] for name, column in values.items()}
     )
+
+
+def _numbers(texts: Mapping[str, pa.Array]) -> Any:
+    """Return a number per row, the same for rows of the same texts."""
+    number: Any = 0
+    for column in texts.values():
+        coded = column.dictionary_encode()
+        number = number * len(coded.dictionary) + coded.indices.to_numpy().astype(np.int64)
+    return number
 
 
 # ---------------------------------------------------------------- why

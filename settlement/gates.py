@@ -102,7 +102,10 @@ def items(before: Before, lines: pd.DataFrame) -> Iterator[str]:
 
 def _revenue(lines: pd.DataFrame) -> dict[str, int]:
     amounts = pa.table(
-        {"item": tables.arrow_text(lines["item"]), "amount": lines["amount"].to_numpy()}
+        {
+            "item": tables.arrow_text(lines["item"]),
+            "amount": lines["amount"].to_numpy(),
+        }
     )
     sums = amounts.group_by("item").aggregate([("amount", "sum")]).sort_by("item")
     return dict(zip(sums["item"].to_pylist(), sums["amount_sum"].to_pylist(), strict=True))

@@ -24,7 +24,7 @@ def described(planned: Planned) -> dict[str, Any]:
         "inputs": [dataclasses.asdict(file) for file in draft.inputs],
         "difference": planned.difference or None,
         "crossed": planned.crossed,
-        "approval": planned.approval if planned.crossed else None,
+        "approval": planned.approval or None,
         "diff": diffs.described(diff) if diff else None,
         "change": _change_described(change) if change else None,
         "seconds": planned.seconds,

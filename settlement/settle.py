@@ -181,7 +181,7 @@ class Planned:
     """What a run would publish, the settlement that stands, and the month before.
 
     ``crossed`` are the limits at which a run would stop, ``approval`` the command that lets
-    these very figures pass.
+    these very figures pass, empty where none is.
     """
 
     draft: Draft
@@ -268,13 +268,14 @@ def plan(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Pla
 def _planned(order: Order, draft: Draft, book: Book, watch: Stopwatch, skipped: int) -> Planned:
     """Put a draft beside what stands and the month before."""
     standing = book.months.get(order.month)
+    crossed = _crossed(order, draft, book)
     return Planned(
         draft,
         standing,
         book.before(order.month),
         changes.difference(draft, standing, book) if standing else "",
-        _crossed(order, draft, book),
-        _approval(order, draft),
+        crossed,
+        _approval(order, draft) if crossed else "",
         watch.seconds,
         skipped,
     )
