@@ -141,6 +141,7 @@ def _rules(side: Side) -> Iterator[tuple[str, str]]:
     assert version is not None
     yield "option naive_timestamps", str(side.options.get("naive_timestamps") or "none")
     yield "contracts", (side.options.get("terms_sha256") or "none")[:12]
+    yield "contracts", str(side.options.get("terms_sha256") or "none")[:12]
     yield "effective_from", str(version.effective_from)
     statuses = version.billable_status
     yield "billable_status", "every one" if statuses is None else ", ".join(sorted(statuses))

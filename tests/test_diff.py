@@ -126,8 +126,13 @@ def test_prices_that_differ_where_the_book_does_not_are_a_contract() -> None:
             '10, unit_price = "2" }, { unit_price = "0.5"',
         ),
     )
-    contracted = side(usage, lines=dear.lines, invoices=dear.invoices)
-    assert reasons(compare(side(usage), contracted)) == {"x detect": "contract changed"}
+    terms = {"terms_sha256": "0123456789abcdef"}
+    contracted = side(usage, lines=dear.lines, invoices=dear.invoices, options=terms)
+    found = compare(side(usage), contracted)
+    assert reasons(found) == {"x detect": "contract changed"}
+    assert [(rule.rule, rule.before, rule.after) for rule in found.rules] == [
+        ("contracts", "none", "0123456789ab")
+    ]
 
 
 def test_a_call_that_moves_to_another_account_is_a_conflict_on_both_sides() -> None:

@@ -247,7 +247,7 @@ def test_a_failed_tick_is_tried_again_and_an_exit_ends_the_service(
     failures = [
         SystemExit(7),
         ZeroDivisionError("a mistake of ours"),
-        MissingInput("no call", where="logs", cure="wait"),
+        MissingInput("no call", where="logs", cure="wait", details=["the first of them"]),
     ]
 
     def settle_due() -> Iterator[str]:
@@ -260,8 +260,9 @@ def test_a_failed_tick_is_tried_again_and_an_exit_ends_the_service(
         serve(settle_due, IntervalTrigger(seconds=0.05, timezone=UTC))
     assert leaving.value.code == 7
     levels = [(r.levelname, r.exc_info is not None) for r in caplog.records if r.levelno > 20]
-    assert levels == [("ERROR", False), ("ERROR", True)]
+    assert levels == [("ERROR", False), ("ERROR", False), ("ERROR", True)]
     assert "logs: no call; wait" in caplog.text
+    assert "the first of them" in caplog.text
 
 
 # ---------------------------------------------------------------- the trigger
