@@ -1,149 +1,98 @@
-"""Each request id once: exact de-duplication of a month, in eight bytes a row.
+"""Each request id once: exact de-duplication of a month, in flat memory and without sorting.
 
-A hundred million ids of 36 characters do not fit in memory, and need not. Each id is hashed
-to 64 bits straight from Arrow's buffers, and all that is kept of a row is one 64-bit key:
+A hundred million ids of 36 characters do not fit in memory, and need not. Each id is hashed to
+64 bits where it lies in its page, and all that is kept of a row is one 64-bit key:
 
     [ hash bits | position of the row in the log ]
 
-Keys are split into 256 partitions by the top bits of the hash (which are then implied, so
-that their place goes to further hash bits), and each partition is sorted. Neighbours with
-equal hash bits are *suspects*: every true repetition is among them, with a few different ids
-whose hashes happen to agree. Because a key still knows where its row lies, the suspects alone
-are read again, and `Claims` decides about them by their real ids. So the result is exact
-whatever the hash does; a bad hash only makes more suspects.
+`Keys` takes them in by the block, orders each block by the keys' first byte (which costs a
+fifth of sorting them) and writes it to a scratch file, so that memory does not grow with the
+rows. When all are in, it takes one of the 256 partitions after another. `Finder` looks for
+equal hashes in a partition with a table: every row writes its number to the slot that some bits
+of its hash name, then reads the slot again. Who reads a number not its own has met another
+row, and compares all bits of their hashes. Equal ones are *suspects*; rows with other hashes
+play again among themselves, until each has kept a slot or met its like.
 
-Who wins is a rule of billing (README, Rules): of the rows of one id the earliest instant,
-then the bytewise smallest account, interface and item. Rows equal to the winner are
-duplicates, the others conflicts. Both are sets of rows, so neither the order of files nor
-the number of threads can change them.
+No repetition is missed: rows of one id have one hash, hence one partition and one slot. Either
+one of them holds the slot, and all others meet it, or none does, and all play again.
+
+Hardly anything else is suspected, and it does not matter if it is: a key still knows where its
+row lies, so suspects are read again, and `Claims` decides about them by all bytes of their ids.
+The hash may be as bad as it likes; it costs time, never truth.
+
+Who wins is a rule of billing (README, Rules): of the rows of one id the earliest instant, then
+the bytewise smallest account, interface and item. Rows equal to the winner are duplicates, the
+others conflicts. Both are sets of rows, so neither the order of files nor the number of threads
+can change them.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-UInts = np.ndarray[Any, np.dtype[np.uint64]]
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Hash = Callable[[pa.Array], UInts]
+from settlement.scratch import Scratch
+from settlement.texts import Bools, Ints, Lanes
 
-_PARTITIONS = 256
+PARTITIONS = 256
 _PARTITION_BITS = 8
-_CHUNK = 1 << 20
-"""Keys are partitioned in chunks of about this many, so that few small arrays arise."""
-_BLOCK = 1 << 15
-"""Ids are hashed in blocks of this many: small enough for the processor's cache."""
-_SEED = 20180101
-_LAST_MIX = np.uint64(0x9E3779B97F4A7C15)
-
-
-# ---------------------------------------------------------------- hashing
-
-
-class _Multipliers:
-    """Random odd 64-bit numbers from a fixed seed, as many as ever needed."""
-
-    def __init__(self) -> None:
-        self._random = np.random.default_rng(_SEED)
-        self._known = self._random.integers(0, 2**64, 64, np.uint64) | np.uint64(1)
-        self._lock = threading.Lock()
-
-    def first(self, count: int) -> UInts:
-        with self._lock:
-            while len(self._known) < count:
-                more = self._random.integers(0, 2**64, len(self._known), np.uint64)
-                self._known = np.concatenate([self._known, more | np.uint64(1)])
-            return self._known[:count]
-
-
-_MULTIPLIERS = _Multipliers()
-
-
-def hash_ids(ids: pa.Array) -> UInts:
-    """Hash ids to 64 bits by their bytes alone, whatever type they come in.
-
-    Args:
-        ids: binary, large binary or fixed-size binary. What a null hashes to means nothing.
-    """
-    if pa.types.is_fixed_size_binary(ids.type):
-        width = ids.type.byte_width
-        raw = _buffer(ids.buffers()[1])[ids.offset * width : (ids.offset + len(ids)) * width]
-        return hash_rows(raw.reshape(len(ids), width))
-    offsets = _offsets(ids)
-    data = _buffer(ids.buffers()[2])
-    widths = np.diff(offsets)
-    if len(ids) and (widths == widths[0]).all():
-        raw = data[offsets[0] : offsets[-1]]
-        return hash_rows(raw.reshape(len(ids), int(widths[0])))
-    hashes = np.empty(len(ids), np.uint64)
-    by_width = np.argsort(widths, kind="stable")
-    firsts = np.flatnonzero(np.diff(widths[by_width], prepend=-1))
-    for rows in np.split(by_width, firsts[1:]) if len(ids) else ():
-        width = int(widths[rows[0]])
-        if width == 0:
-            hashes[rows] = hash_rows(np.empty((len(rows), 0), np.uint8))
-            continue
-        windows = np.lib.stride_tricks.sliding_window_view(data, width)
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            hashes[block] = hash_rows(windows[offsets[block]])
-    return hashes
-
-
-def _offsets(ids: pa.Array) -> Ints:
-    wide = pa.types.is_large_binary(ids.type) or pa.types.is_large_string(ids.type)
-    kind = np.int64 if wide else np.int32
-    if not len(ids):
-        return np.zeros(1, np.int64)
-    every = np.frombuffer(ids.buffers()[1], kind)
-    return every[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)
-
-
-def _buffer(buffer: pa.Buffer | None) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    return np.frombuffer(buffer if buffer is not None else b"", np.uint8)
-
-
-def hash_rows(rows: "np.ndarray[Any, np.dtype[np.uint8]]") -> UInts:
-    """Hash each row of a matrix of bytes: lanes of 32 bits times random 64-bit numbers, summed.
-
-    Two different ids of one width agree in a fixed bit with probability 1/2 over the choice
-    of the numbers; the width takes part, so that ids of different widths differ as well.
-    """
-    count, width = rows.shape
-    lanes, rest = divmod(width, 4)
-    multipliers = _MULTIPLIERS.first(lanes + 2)
-    hashes = np.full(count, int(multipliers[0]) * (width + 1) % 2**64, np.uint64)
-    for start in range(0, count if width else 0, _BLOCK):
-        block = rows[start : start + _BLOCK]
-        part = hashes[start : start + _BLOCK]
-        if lanes:
-            whole = np.ascontiguousarray(block[:, : lanes * 4]).view(np.uint32)
-            part += whole @ multipliers[2 : lanes + 2]
-        if rest:
-            last = np.zeros((len(block), 4), np.uint8)
-            last[:, :rest] = block[:, lanes * 4 :]
-            part += last.view(np.uint32)[:, 0] * multipliers[1]
-    hashes ^= hashes >> np.uint64(32)
-    hashes *= _LAST_MIX
-    hashes ^= hashes >> np.uint64(29)
-    return hashes
+_BLOCK = 1 << 18
+"""Keys ordered at a time: small enough for the processor's cache."""
+_SLOT_BITS = 22
+"""A Finder's table has at most so many slots, as a power of two."""
+_LOT = 1 << 24
+"""Suspects whose positions are held in memory at once."""
+_CLAIMS = 1 << 20
+"""Suspects decided about at once."""
+_ALL = (1 << 64) - 1
+Order = Callable[[Ints], Ints]
+_FIRSTS = np.arange(PARTITIONS, dtype=np.uint64) << np.uint64(64 - _PARTITION_BITS)
 
 
 # ---------------------------------------------------------------- keys
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """Keys ordered by partition; partition p is ``keys[starts[p] : starts[p + 1]]``."""
+class _Block:
+    """Keys in a scratch file; partition p is from ``bounds[p]`` to ``bounds[p + 1]``."""
 
-    keys: UInts
-    starts: Ints
+    start: int
+    bounds: Ints
+
+
+class _Filling:
+    """A thread's keys until they fill a block."""
+
+    def __init__(self) -> None:
+        self.keys: Lanes = np.empty(_BLOCK, np.uint64)
+        self.used = 0
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Rows whose hashes are not theirs alone: packed positions and groups, ascending.
+
+    Rows of one group share their hash; ``groups`` is how many groups there are.
+    """
+
+    packed: Lanes
+    groups: int
+    group_bits: int
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def positions(self) -> Ints:
+        """Where in the log the rows lie, ascending."""
+        return (self.packed >> np.uint64(self.group_bits)).view(np.int64)
+
+    def group(self, rows: slice) -> Ints:
+        """Return the groups of some of the rows."""
+        return (self.packed[rows] & np.uint64((1 << self.group_bits) - 1)).view(np.int64)
 
 
 class Keys:
@@ -151,201 +100,256 @@ class Keys:
 
     Args:
         rows: every position is below this.
-        hashed: the hash to use; tests give one that collides.
     """
 
-    def __init__(self, rows: int, hashed: Hash = hash_ids) -> None:
-        self._hashed = hashed
-        self._position_bits = np.uint64(max(rows - 1, 1).bit_length())
-        if self._position_bits > 64 - _PARTITION_BITS - 16:
+    def __init__(self, rows: int) -> None:
+        self._bits = max(rows - 1, 1).bit_length()
+        if self._bits > 64 - _PARTITION_BITS - 16:
             raise OverflowError(f"{rows} rows are more than positions can tell apart")
-        self._position_mask = (np.uint64(1) << self._position_bits) - np.uint64(1)
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[UInts, Ints]] = []
-        self._waiting_rows = 0
-        self._chunks: list[_Chunk] = []
+        self._hash_bits = np.uint64(_ALL << self._bits & _ALL)
+        self._scratch = Scratch()
+        self._filling: dict[int, _Filling] = {}
+        self._blocks: list[_Block] = []
 
-    def add(self, ids: pa.Array, positions: Ints) -> None:
-        """Add rows: their ids (binary, no nulls) and where in the log they lie."""
-        hashes = self._hashed(ids)
-        with self._lock:
-            self._waiting.append((hashes, positions))
-            self._waiting_rows += len(positions)
-            full = self._take_waiting() if self._waiting_rows >= _CHUNK else []
-        self._partition(full)
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._scratch.close()
 
-    def _take_waiting(self) -> list[tuple[UInts, Ints]]:
-        taken, self._waiting, self._waiting_rows = self._waiting, [], 0
-        return taken
+    def add(self, hashes: Lanes, positions: Ints) -> None:
+        """Add rows: hashes of their ids, and where in the log they lie."""
+        filling = self._filling.setdefault(threading.get_ident(), _Filling())
+        done = 0
+        while done < len(hashes):
+            count = min(len(filling.keys) - filling.used, len(hashes) - done)
+            room = filling.keys[filling.used : filling.used + count]
+            np.bitwise_and(hashes[done : done + count], self._hash_bits, out=room)
+            np.bitwise_or(room, positions[done : done + count].view(np.uint64), out=room)
+            filling.used += count
+            done += count
+            if filling.used == len(filling.keys):
+                self._write(filling)
 
-    def _partition(self, added: list[tuple[UInts, Ints]]) -> None:
-        if not added:
-            return
-        hashes = np.concatenate([hashes for hashes, _ in added])
-        positions = np.concatenate([positions for _, positions in added]).view(np.uint64)
-        parts = (hashes >> np.uint64(64 - _PARTITION_BITS)).astype(np.uint8)
-        hashes <<= np.uint64(_PARTITION_BITS)
-        hashes &= ~self._position_mask
-        hashes |= positions
-        keys = hashes[np.argsort(parts, kind="stable")]
-        starts = np.zeros(_PARTITIONS + 1, np.int64)
-        np.cumsum(np.bincount(parts, minlength=_PARTITIONS), out=starts[1:])
-        with self._lock:
-            self._chunks.append(_Chunk(keys, starts))
+    def _write(self, filling: _Filling) -> None:
+        """Order keys by their first byte and write them."""
+        keys, filling.used = filling.keys[: filling.used], 0
+        first = keys.view(np.uint8)[7::8]
+        ordered = keys.take(np.argsort(first, kind="stable"))  # of bytes: a radix sort
+        bounds = np.append(np.searchsorted(ordered, _FIRSTS), len(ordered))
+        self._blocks.append(_Block(self._scratch.append(ordered), bounds))
 
-    def suspects(self, threads: int = 1, at_most: int = 1 << 22) -> Iterator[Ints]:
-        """Yield the positions of rows whose hash bits are not theirs alone, each lot sorted.
+    def suspects(self, threads: int = 1, at_most: int = _LOT) -> Iterator[Suspects]:
+        """Yield the rows whose hashes are not theirs alone, all rows of an id in one lot.
 
-        All rows of one id are in the same lot. A lot has about ``at_most`` rows, unless one
+        All rows must have been added. A lot has at most ``at_most`` rows, unless one
         partition alone has more.
         """
-        self._partition(self._take_waiting())
-        lot: list[Ints] = []
+        for filling in self._filling.values():
+            self._write(filling)
+        self._filling.clear()
+        most = int(self._sizes.max(initial=0))
+        if most < 2 and not self._sizes.any():
+            return
+        lot: list[tuple[Ints, Ints]] = []
         waiting = 0
-        with ThreadPoolExecutor(threads) as pool:
-            for found in pool.map(self._suspects_of, range(_PARTITIONS)):
-                if waiting and waiting + len(found) > at_most:
-                    yield np.sort(np.concatenate(lot))
-                    lot, waiting = [], 0
-                lot.append(found)
-                waiting += len(found)
+        for found in self._groups(threads, most):
+            if waiting and waiting + len(found[0]) > at_most:
+                yield self._packed(lot)
+                lot, waiting = [], 0
+            lot.append(found)
+            waiting += len(found[0])
         if waiting:
-            yield np.sort(np.concatenate(lot))
+            yield self._packed(lot)
 
-    def _suspects_of(self, partition: int) -> Ints:
-        parts = [
-            chunk.keys[chunk.starts[partition] : chunk.starts[partition + 1]]
-            for chunk in self._chunks
-        ]
-        keys = np.concatenate(parts) if parts else np.zeros(0, np.uint64)
-        keys.sort()
-        equal = (keys[1:] ^ keys[:-1]) <= self._position_mask
-        suspect = np.zeros(len(keys), bool)
-        suspect[1:] = equal
-        suspect[:-1] |= equal
-        return (keys[suspect] & self._position_mask).astype(np.int64)
+    @property
+    def _sizes(self) -> Ints:
+        """How many keys each partition has."""
+        sizes = np.zeros(PARTITIONS, np.int64)
+        for block in self._blocks:
+            sizes += np.diff(block.bounds)
+        return sizes
+
+    def _groups(self, threads: int, most: int) -> Iterator[tuple[Ints, Ints]]:
+        """Yield the suspects of each partition: their positions, and their groups from 0."""
+        finders = [Finder(self._bits, most) for _ in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            for first in range(0, PARTITIONS, threads):
+                numbers = range(first, min(first + threads, PARTITIONS))
+                yield from pool.map(self._groups_of, numbers, finders)
+
+    def _groups_of(self, number: int, finder: "Finder") -> tuple[Ints, Ints]:
+        keys, done = finder.keys, 0
+        for block in self._blocks:
+            begin, end = block.bounds[number : number + 2].tolist()
+            self._scratch.read(block.start + 8 * begin, keys[done : done + end - begin])
+            done += end - begin
+        return finder.groups(keys[:done])
+
+    def _packed(self, lot: list[tuple[Ints, Ints]]) -> Suspects:
+        bits = 64 - self._bits
+        shifted = np.cumsum([0] + [int(groups.max(initial=-1)) + 1 for _, groups in lot])
+        if shifted[-1] >= 1 << bits:
+            raise OverflowError("more suspects than can be told apart")
+        packed = np.concatenate(
+            [
+                positions.view(np.uint64) << np.uint64(bits) | (groups + first).view(np.uint64)
+                for (positions, groups), first in zip(lot, shifted.tolist(), strict=False)
+            ]
+        )
+        packed.sort()
+        return Suspects(packed, int(shifted[-1]), bits)
+
+
+class Finder:
+    """Finds equal hashes among keys; what it needs for that is used again and again.
+
+    Args:
+        position_bits: how many of a key's lower bits are not hash.
+        most: it is never given more keys.
+    """
+
+    def __init__(self, position_bits: int, most: int) -> None:
+        self._position_bits = np.uint64(position_bits)
+        self._positions = np.uint64((1 << position_bits) - 1)
+        bits = min(_SLOT_BITS, 64 - _PARTITION_BITS - position_bits, most.bit_length() + 2)
+        # the byte that made the partition is alike for all: slots come from the bits below
+        self._shift = np.uint64(64 - _PARTITION_BITS - bits)
+        self._slots = np.uint64((1 << bits) - 1)
+        self._table = np.empty(1 << bits, np.uint32 if most < 1 << 32 else np.uint64)
+        self._rows = np.arange(most, dtype=self._table.dtype)
+        self.keys: Lanes = np.empty(most, np.uint64)
+        """Room for as many keys."""
+
+    def groups(self, keys: Lanes) -> tuple[Ints, Ints]:
+        """Return the positions of all keys not alone in their hash, and their groups from 0."""
+        followers, leaders = self._met(keys)
+        heads, numbers = np.unique(leaders, return_inverse=True)
+        rows = np.concatenate([followers, heads])
+        groups = np.concatenate([numbers, np.arange(len(heads))])
+        return (keys[rows] & self._positions).view(np.int64), groups
+
+    def _met(self, keys: Lanes) -> tuple[Ints, Ints]:
+        """Return rows that met their like in a slot, and the row that they met there."""
+        rows = self._rows[: len(keys)]
+        slots = ((keys >> self._shift) & self._slots).view(np.int64)
+        followers, leaders = [rows[:0]], [rows[:0]]
+        while rows.size:
+            self._table[slots] = rows
+            holders = self._table.take(slots)
+            lost = np.flatnonzero(holders != rows)
+            rows, holders = rows[lost], holders[lost]
+            alike = (keys[rows] ^ keys[holders]) >> self._position_bits == 0
+            followers.append(rows[alike])
+            leaders.append(holders[alike])
+            rows, slots = rows[~alike], slots[lost][~alike]
+        return np.concatenate(followers), np.concatenate(leaders)
 
 
 # ---------------------------------------------------------------- claims
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Rows that may share their ids: parallel columns.
+class Claim:
+    """Suspects read again, all with ids of one number of lanes: parallel columns.
 
     Attributes:
-        ids: large binary, no nulls.
+        groups: rows of one id are of one group.
+        ids: the real ids as lanes (`texts.lanes`).
         instants: nanoseconds since any fixed instant.
-        accounts: numbers of accounts; `Claims` is told how their texts are ordered.
-        pairs: numbers of (interface, item), ordered as their texts are, by bytes.
-        calls: how many equal rows each stands for.
+        cells: what each charged, as a number that tells account, interface and item.
     """
 
-    ids: pa.Array
+    groups: Ints
+    ids: Lanes
     instants: Ints
-    accounts: Ints
-    pairs: Ints
-    calls: Ints
-
-    def __len__(self) -> int:
-        return len(self.calls)
-
-    def take(self, rows: Ints) -> "Candidates":
-        """Return some rows."""
-        return Candidates(
-            self.ids.take(pa.array(rows)),
-            self.instants[rows],
-            self.accounts[rows],
-            self.pairs[rows],
-            self.calls[rows],
-        )
-
-
-def together(lots: list[Candidates]) -> Candidates:
-    """Return several lots of candidates as one."""
-    return Candidates(
-        pa.concat_arrays([lot.ids for lot in lots]),
-        np.concatenate([lot.instants for lot in lots]),
-        np.concatenate([lot.accounts for lot in lots]),
-        np.concatenate([lot.pairs for lot in lots]),
-        np.concatenate([lot.calls for lot in lots]),
-    )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is not charged: ``calls`` fewer for each ``accounts`` and ``pairs``."""
-
-    accounts: Ints
-    pairs: Ints
-    calls: Ints
+    cells: Ints
 
 
 class Claims:
-    """Decides which row of each id is charged, as candidates come in.
+    """Decides which row of each id is charged.
 
-    It keeps one row per id, the best so far, and how many rows equal it. That suffices: of
-    three rows the best is the best of the third and the best of the first two.
+    Suspects may be many, so they too are put in a scratch file, in parts of groups near each
+    other, and one part after another is decided. Threads may add at once.
 
     Args:
-        ranks: for each account number its place among all account ids, by bytes.
+        suspects: how many there are, in how many groups.
+        order: for each cell its place in the order of account, interface and item.
     """
 
-    def __init__(self, ranks: Ints) -> None:
-        self._ranks = ranks
-        self._best: list[Candidates] = []
-        self._waiting: list[Candidates] = []
-        self._waiting_rows = 0
-        self.conflicts = 0
-        self.duplicates = 0
-        self._lost: list[Verdict] = []
+    def __init__(self, suspects: Suspects, order: Order) -> None:
+        self._order = order
+        self._groups = suspects.groups
+        self._parts = -(-len(suspects) // _CLAIMS)
+        self._scratch = Scratch()
+        self._written: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._lock = threading.Lock()
+        self.duplicates = self.conflicts = 0
 
-    def add(self, candidates: Candidates) -> None:
-        """Add candidates; all rows of an id must be added before `close`."""
-        self._waiting.append(candidates)
-        self._waiting_rows += len(candidates)
-        if self._waiting_rows >= max(_CHUNK, *(2 * len(best) for best in self._best), 0):
-            self._decide()
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._scratch.close()
 
-    def close(self) -> list[Verdict]:
-        """Return what is not charged: losers, and the equals of each winner but one."""
-        self._decide()
-        for best in self._best:
-            again = best.calls - 1
-            self.duplicates += int(again.sum())
-            rows = np.flatnonzero(again)
-            self._lost.append(Verdict(best.accounts[rows], best.pairs[rows], again[rows]))
-        self._best = []
-        return self._lost
+    def add(self, claim: Claim) -> None:
+        """Add suspects; all must be added before `lost`."""
+        table = np.column_stack(
+            [column.view(np.uint64) for column in (claim.groups, claim.instants, claim.cells)]
+            + [claim.ids]
+        )
+        part = claim.groups * self._parts // max(self._groups, 1)
+        order = np.argsort(part, kind="stable")
+        table = table[order]
+        bounds = np.searchsorted(part[order], np.arange(self._parts + 1)).tolist()
+        for number, (begin, end) in enumerate(pairwise(bounds)):
+            if begin < end:
+                start = self._scratch.append(table[begin:end])
+                with self._lock:
+                    lots = self._written.setdefault((number, table.shape[1]), [])
+                    lots.append((start, end - begin))
 
-    def _decide(self) -> None:
-        """Keep the best row of each id, and count the others as lost."""
-        lots = self._best + self._waiting
-        if not lots:
-            return
-        rows = together(lots)
-        order, first, new_id = self._ranked(rows)
-        leaders = np.flatnonzero(first)
-        calls = np.add.reduceat(rows.calls[order], leaders) if len(leaders) else rows.calls
-        wins = new_id[leaders]
-        lost, won = order[leaders[~wins]], order[leaders[wins]]
-        self.conflicts += int(calls[~wins].sum())
-        self._lost.append(Verdict(rows.accounts[lost], rows.pairs[lost], calls[~wins]))
-        best = rows.take(won)
-        self._best = [Candidates(best.ids, best.instants, best.accounts, best.pairs, calls[wins])]
-        self._waiting, self._waiting_rows = [], 0
+    def lost(self) -> Iterator[Ints]:
+        """Yield the cells of all rows that are not charged."""
+        for (_, columns), lots in self._written.items():
+            table = np.empty((sum(rows for _, rows in lots), columns), np.uint64)
+            done = 0
+            for start, rows in lots:
+                self._scratch.read(start, table[done : done + rows])
+                done += rows
+            groups, instants, cells = (table[:, n].view(np.int64) for n in range(3))
+            lost, conflict = losers(groups, table[:, 3:], (instants, self._order(cells)))
+            self.conflicts += int(conflict.sum())
+            self.duplicates += int((lost & ~conflict).sum())
+            yield cells[lost]
 
-    def _ranked(self, rows: Candidates) -> tuple[Ints, Bools, Bools]:
-        """Order rows by id and then best first; mark where a row, and where an id, is new."""
-        ids = pc.dictionary_encode(rows.ids).indices.to_numpy(zero_copy_only=False)
-        columns = (ids, rows.instants, self._ranks[rows.accounts], rows.pairs)
-        order = np.lexsort(columns[::-1])
-        first = np.zeros(len(order), bool)
-        first[:1] = True
-        new_id = first.copy()
-        for number, column in enumerate(columns):
-            ranked = column[order]
-            first[1:] |= ranked[1:] != ranked[:-1]
-            if number == 0:
-                new_id |= first
-        return order, first, new_id
+
+def losers(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> tuple[Bools, Bools]:
+    """Tell which suspects are not charged, and which of these differ from who is.
+
+    Args:
+        groups: rows of one id are of one group, those of a group may have several ids.
+        ids: the real ids as lanes.
+        merits: what decides between rows of one id, the most important first; least wins.
+    """
+    groups = same_ids(groups, ids)
+    order = np.lexsort((*reversed(merits), groups))
+    first = np.ones(len(order), bool)
+    first[1:] = np.diff(groups[order]) != 0
+    head = order[np.flatnonzero(first)[np.cumsum(first) - 1]] if len(order) else order
+    lost, conflict = np.empty(len(order), bool), np.zeros(len(order), bool)
+    lost[order] = ~first
+    for merit in merits:
+        conflict[order] |= merit[order] != merit[head]
+    return lost, conflict
+
+
+def same_ids(groups: Ints, ids: Lanes) -> Ints:
+    """Split groups of rows of equal hash into groups of equal ids: a number for each row."""
+    _, head, number = np.unique(groups, return_index=True, return_inverse=True)
+    unlike = (ids != ids[head[number]]).any(axis=1)
+    mixed = np.zeros(len(head), bool)
+    mixed[number[unlike]] = True
+    rows = np.flatnonzero(mixed[number])
+    if rows.size:  # chance hits: told apart by sorting all bytes of their ids
+        order = rows[np.lexsort((*ids[rows].T, number[rows]))]
+        new = np.ones(len(order), bool)
+        new[1:] = (np.diff(number[order]) != 0) | (ids[order[1:]] != ids[order[:-1]]).any(axis=1)
+        number[order] = len(head) + np.cumsum(new)
+    return number

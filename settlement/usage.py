@@ -4,18 +4,22 @@ One narrow call: a log, a month and the rules in force go in; usage, the number 
 every bucket, the rejected rows and the files that had a part come out. Whoever counts by
 other means, on a cluster say, replaces this function and nothing else.
 
-Row groups are the tasks. Each is decoded, classified (`calls`) and added to the tally as if
-every request were new; its ids leave a key each with `dedup`. When all are through, rows
-whose keys agree are read again, and what they charged too much is taken off. So memory
-holds eight bytes a row, one number per account and priced interface, and a few row groups.
+Row groups are the tasks. Each is decoded and classified (`calls`) and added to the tally as if
+every request were new; its rows leave a key each with `dedup`, and a note of what they charged.
+When all are through, rows whose keys agree are read again, and what they charged too much is
+taken off. Keys and notes, twelve bytes a row, are in scratch files, so memory holds one number
+per account and priced interface, and a few row groups, however long the log is.
 """
 
 import os
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property, partial
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -24,23 +28,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement import tables
-from settlement.calls import (
-    BUCKETS,
-    CHARGED,
-    NUMBER,
-    Batch,
-    Coded,
-    Codes,
-    Ints,
-    Rules,
-    classify,
-    recall,
-)
-from settlement.dedup import Candidates, Claims, Keys
+from settlement.calls import BUCKETS, CHARGED, NUMBER, Batch, Rules, classify, recall
+from settlement.dedup import Claim, Claims, Keys, Suspects
+from settlement.hashing import Hash, hash_rows
 from settlement.logfiles import CallLog, InputFile, LogFile, RowGroup, check, check_unchanged
 from settlement.month import Period
+from settlement.names import Names
 from settlement.prices import Version
+from settlement.scratch import Scratch
 from settlement.stamps import Clock
+from settlement.texts import Codes, Ints
 
 Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
@@ -64,6 +61,7 @@ ROWS = (
 """What is told of the rows, in the order in which a settlement lists it."""
 KEPT_REJECTS = 1_000_000
 _FIRST_REJECTS = 10
+_ONE = np.int64(1)
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,7 @@ def count(
     threads: int | None = None,
     keep_rejects: int = KEPT_REJECTS,
     progress: Progress | None = None,
+    hashed: Hash = hash_rows,
 ) -> Counted:
     """Count the calls of a month that are charged, each request once (README, Rules).
 
@@ -111,19 +110,20 @@ def count(
         threads: how many work at once; one per core if left out. It never changes the result.
         keep_rejects: keep at most so many rejected rows; beyond, only the first ten.
         progress: called with the rows and bytes done so far.
+        hashed: the hash of request ids; none changes the result.
 
     Raises:
         BadInput: a file is damaged, changed meanwhile, or its columns are not what they must be.
         MissingInput: a file is gone.
         CannotRead: the operating system refused to read.
+        CannotWrite: there is no room for temporary files (`scratch`).
     """
     rules, clock = Rules(version), Clock(period, naive_zone)
     check(log.files, rules.columns, naive_zone)
     threads = threads or os.cpu_count() or 1
-    counting = _Counting(log, rules, clock, keep_rejects, progress)
-    counting.read(threads)
-    if counting.keys is not None:
-        counting.settle_repetitions(counting.keys, threads)
+    with closing(_Counting(log, rules, clock, keep_rejects, progress, hashed)) as counting:
+        counting.read(threads)
+        counting.settle_repetitions(threads)
     check_unchanged(log)
     return counting.result()
 
@@ -147,8 +147,9 @@ class _Counting:
         clock: Clock,
         keep_rejects: int,
         progress: Progress | None,
+        hashed: Hash,
     ) -> None:
-        self.log, self.rules, self.clock = log, rules, clock
+        self.log, self.rules, self.clock, self._hashed = log, rules, clock, hashed
         self._progress = progress
         self._lock = threading.Lock()
         self._done_rows = self._done_bytes = 0
@@ -156,8 +157,8 @@ class _Counting:
         self._duplicates = self._conflicts = 0
         self._touched: set[str] = set()
         self._rejects = _Rejects(keep_rejects)
-        self.accounts = _Accounts()
-        self.tally = _Tally(len(rules.pairs))
+        self.names = Names()
+        self.tally = _Tally(rules)
         self.tasks: list[_Task] = []
         position = 0
         for file in log.files:
@@ -168,7 +169,14 @@ class _Counting:
                 elif group.rows:
                     self.tasks.append(_Task(file, group, position))
                     position += group.rows
-        self.keys = Keys(position) if rules.version.deduplicate else None
+        self._keys = Keys(position) if rules.version.deduplicate else None
+        self._notes = _Notes() if rules.version.deduplicate else None
+
+    def close(self) -> None:
+        """Give the disk space of scratch files back."""
+        for scratch in (self._keys, self._notes):
+            if scratch is not None:
+                scratch.close()
 
     def _advance(self, group: RowGroup) -> None:
         self._done_rows += group.rows
@@ -182,11 +190,13 @@ class _Counting:
             self._advance(group)
 
     def _read_group(self, task: _Task, stop: threading.Event) -> RowGroup:
-        for batch in classify(self.log, task.file, task.group, self.rules, self.clock):
+        batches = classify(
+            self.log, task.file, task.group, self.rules, self.clock, self.names, self._hashed
+        )
+        for batch in batches:
             if stop.is_set():
                 break
-            numbers = self.accounts.numbers(batch.accounts)
-            self._charge(task, batch, numbers)
+            self._charge(task, batch)
             with self._lock:
                 self._counts += batch.counts
                 if batch.rejects is not None:
@@ -195,50 +205,58 @@ class _Counting:
                     self._touched.add(task.file.name)
         return task.group
 
-    def _charge(self, task: _Task, batch: Batch, numbers: Ints) -> None:
-        rows = batch.charged
-        everyone = len(rows) == len(batch.pairs)
-        codes = batch.accounts.codes if everyone else batch.accounts.codes[rows]
-        pairs = batch.pairs if everyone else batch.pairs[rows]
-        self.tally.add_rows(codes, numbers, pairs)
-        if self.keys is not None and batch.ids is not None and len(rows):
-            ids = batch.ids.raw if everyone else batch.ids.raw.take(pa.array(rows))
-            shift = task.position + batch.first_row - task.group.first_row
-            self.keys.add(ids, rows + shift)
+    def _charge(self, task: _Task, batch: Batch) -> None:
+        if not len(batch.charged):
+            return
+        self.tally.add(batch.cells, len(self.names))
+        if self._keys is not None and self._notes is not None and batch.hashes is not None:
+            position = task.position + batch.first_row - task.group.first_row
+            self._keys.add(batch.hashes, batch.charged + position)
+            self._notes.add(position, batch.cells)
 
-    def settle_repetitions(self, keys: Keys, threads: int) -> None:
+    def settle_repetitions(self, threads: int) -> None:
         """Take off what rows of equal request ids charged too much."""
-        starts = np.array([task.position for task in self.tasks], np.int64)
-        ranks = self.accounts.ranks()
-        for lot in keys.suspects(threads):
-            claims = Claims(ranks)
-            firsts = np.searchsorted(lot, np.append(starts, np.iinfo(np.int64).max))
-            again = [
-                (task, lot[firsts[n] : firsts[n + 1]])
-                for n, task in enumerate(self.tasks)
-                if firsts[n] < firsts[n + 1]
-            ]
-            for candidates in _in_parallel(self._recall, again, threads):
-                for some in candidates:
-                    claims.add(some)
-            for lost in claims.close():
-                self.tally.take_off(lost.accounts, lost.pairs, lost.calls)
+        if self._keys is None:
+            return
+        ranks, charges = self.names.ranks(), self.rules.charges
+
+        def order(cells: Ints) -> Ints:
+            """Order cells by account, then by pair; of equal place are only equal cells."""
+            return ranks[cells // charges] * charges + cells % charges
+
+        for suspects in self._keys.suspects(threads):
+            with closing(Claims(suspects, order)) as claims:
+                recalled = _in_parallel(
+                    partial(self._recall, claims), self._again(suspects), threads
+                )
+                for _ in recalled:
+                    pass
+                for cells in claims.lost():
+                    self.tally.take_off(cells)
             self._duplicates += claims.duplicates
             self._conflicts += claims.conflicts
 
-    def _recall(self, again: tuple[_Task, Ints], stop: threading.Event) -> list[Candidates]:
-        task, positions = again
+    def _again(self, suspects: Suspects) -> Iterator[tuple[_Task, Ints, Ints]]:
+        """Yield the row groups that have suspects, with their positions and groups."""
+        positions = suspects.positions
+        starts = [task.position for task in self.tasks]
+        firsts = np.searchsorted(positions, [*starts, np.iinfo(np.int64).max]).tolist()
+        for task, begin, end in zip(self.tasks, firsts[:-1], firsts[1:], strict=True):
+            if begin < end:
+                yield task, positions[begin:end], suspects.group(slice(begin, end))
+
+    def _recall(
+        self, claims: Claims, again: tuple[_Task, Ints, Ints], stop: threading.Event
+    ) -> None:
+        task, positions, groups = again
+        assert self._notes is not None
         rows = positions - task.position + task.group.first_row
-        found = []
-        for some in recall(self.log, task.file, task.group, rows, self.rules, self.clock):
+        cells = self._notes.of(positions)
+        for some in recall(self.log, task.file, task.group, rows, self.clock):
             if stop.is_set():
                 break
-            accounts = self.accounts.numbers(some.accounts)[some.accounts.codes]
-            ones = np.ones(len(accounts), np.int64)
-            found.append(
-                Candidates(some.ids, some.instants, accounts, some.pairs.astype(np.int64), ones)
-            )
-        return found
+            which = some.which
+            claims.add(Claim(groups[which], some.ids, some.instants, cells[which]))
 
     def result(self) -> Counted:
         """Return what was counted; every row must be in one bucket."""
@@ -249,7 +267,7 @@ class _Counting:
         read = self.log.rows
         if sum(buckets.values()) != read or min(buckets.values()) < 0:
             raise AssertionError(f"{read} rows were read, but the buckets are {buckets}")
-        usage = self.tally.usage(self.accounts, self.rules)
+        usage = self.tally.usage(self.names)
         if int(usage["calls"].sum()) != buckets["billed"]:
             raise AssertionError("usage does not add up to the calls billed")
         touched = (file for file in self.log.files if file.name in self._touched)
@@ -290,93 +308,84 @@ def _in_parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Accounts:
-    """All accounts that occur, numbered as they come."""
+class _Notes:
+    """What each row charged, in a scratch file until some are asked for."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._scratch = Scratch()
+        self._blocks: dict[int, tuple[int, int, np.dtype[Any]]] = {}
 
-    def __len__(self) -> int:
-        return len(self._numbers)
+    def close(self) -> None:
+        self._scratch.close()
 
-    def numbers(self, accounts: Coded) -> Ints:
-        """Return the number of each code's account; codes are a row group's own."""
-        texts = accounts.texts
-        with self._lock:
-            known = self._numbers
-            found = list(map(known.get, texts))
-            for place, number in enumerate(found):
-                if number is None:
-                    found[place] = known.setdefault(texts[place], len(known))
-        return np.array(found, np.int64)
+    def add(self, position: int, cells: Codes | Ints) -> None:
+        """Note the cells of rows from a position on."""
+        self._blocks[position] = self._scratch.append(cells), len(cells), cells.dtype
 
-    @property
-    def texts(self) -> pa.Array:
-        """The account of each number."""
-        return pa.array(list(self._numbers), pa.large_string())
+    def of(self, positions: Ints) -> Ints:
+        """Return the cells of rows at ascending positions; all must have been noted."""
+        found = np.empty(len(positions), np.int64)
+        end = len(positions)
+        while end:
+            first = self._firsts[bisect_right(self._firsts, positions[end - 1]) - 1]
+            begin = int(np.searchsorted(positions[:end], first))
+            start, count, kind = self._blocks[first]
+            cells = np.empty(count, kind)
+            self._scratch.read(start, cells)
+            found[begin:end] = cells[positions[begin:end] - first]
+            end = begin
+        return found
 
-    def ranks(self) -> Ints:
-        """Return for each number the account's place among all, by UTF-8 bytes."""
-        order = pc.sort_indices(self.texts.cast(pa.large_binary())).to_numpy()
-        ranks = np.empty(len(order), np.int64)
-        ranks[order] = np.arange(len(order))
-        return ranks
+    @cached_property
+    def _firsts(self) -> list[int]:
+        return sorted(self._blocks)
 
 
 class _Tally:
-    """Calls per (interface, item) and account number: for each pair that occurs, an array."""
+    """Calls per account number and pair: ``calls[account * charges + charge]``.
 
-    def __init__(self, pairs: int) -> None:
-        self._pairs = pairs
-        self._calls: dict[int, Ints] = {}
+    Rows that charge nothing have charge 0, so that all rows can be added at once.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._calls = np.zeros(0, np.int64)
         self._lock = threading.Lock()
 
-    def add_rows(self, codes: Codes, numbers: Ints, pairs: Codes) -> None:
-        """Add one call per row, whose account is ``numbers[codes]``."""
-        present = np.flatnonzero(np.bincount(pairs, minlength=self._pairs))
-        if not len(present):
-            return
-        place = np.zeros(self._pairs, np.int64)
-        place[present] = np.arange(len(present)) * len(numbers)
-        cells = np.bincount(place[pairs] + codes, minlength=len(present) * len(numbers))
-        most = int(numbers.max())
+    def add(self, cells: Codes | Ints, accounts: int) -> None:
+        """Add a call for each row; all accounts have smaller numbers than ``accounts``."""
         with self._lock:
-            for pair, calls in zip(present.tolist(), np.split(cells, len(present)), strict=True):
-                self._room(pair, most)[numbers] += calls
+            need = accounts * self._rules.charges
+            if need > len(self._calls):
+                grown = np.zeros(max(need, 2 * len(self._calls)), np.int64)
+                grown[: len(self._calls)] = self._calls
+                self._calls = grown
+            np.add.at(self._calls, cells, _ONE)
 
-    def _room(self, pair: int, number: int) -> Ints:
-        """Return a pair's array, long enough for an account number."""
-        calls = self._calls.get(pair, np.zeros(0, np.int64))
-        if number >= len(calls):
-            grown = np.zeros(max(number + 1, 2 * len(calls), 1024), np.int64)
-            grown[: len(calls)] = calls
-            calls = self._calls[pair] = grown
-        return calls
-
-    def take_off(self, accounts: Ints, pairs: Ints, calls: Ints) -> None:
+    def take_off(self, cells: Ints) -> None:
         """Take calls off again."""
-        for pair in np.unique(pairs).tolist():
-            own = pairs == pair
-            np.subtract.at(self._calls[pair], accounts[own], calls[own])
+        np.subtract.at(self._calls, cells, _ONE)
 
-    def usage(self, accounts: "_Accounts", rules: Rules) -> pd.DataFrame:
+    def usage(self, names: Names) -> pd.DataFrame:
         """Return the calls as `tables.USAGE`."""
-        items = [item for _, item in rules.pairs]
-        by_item = sorted(self._calls, key=lambda pair: (items[pair].encode(), pair))
-        found = [np.flatnonzero(self._calls[pair]) for pair in by_item]
-        numbers = np.concatenate([np.zeros(0, np.int64), *found])
-        pairs = np.repeat(np.array(by_item, np.int64), [len(own) for own in found])
-        calls = [self._calls[pair][own] for pair, own in zip(by_item, found, strict=True)]
-        order = np.argsort(accounts.ranks()[numbers], kind="stable")
-        numbers, pairs = pa.array(numbers[order]), pa.array(pairs[order])
+        pairs = self._rules.pairs
+        charges = self._rules.charges
+        used = np.flatnonzero(self._calls)
+        used = used[used % charges != 0]
+        # the order of pairs is by interface; the table's is by item first
+        by_item = sorted(range(len(pairs)), key=lambda n: (pairs[n][1].encode(), n))
+        place = np.argsort([-1, *by_item])
+        accounts, charge = used // charges, used % charges
+        order = np.argsort(names.ranks()[accounts] * charges + place[charge], kind="stable")
+        used, accounts, charge = used[order], pa.array(accounts[order]), charge[order]
+        pair = pa.array(charge - 1)
         return tables.frame(
             tables.USAGE,
             {
-                "account_id": accounts.texts.take(numbers),
-                "item": pa.array(items, pa.large_string()).take(pairs),
-                "interface": pa.array([name for name, _ in rules.pairs]).take(pairs),
-                "calls": np.concatenate([np.zeros(0, np.int64), *calls])[order],
+                "account_id": names.texts().take(accounts),
+                "item": pa.array([item for _, item in pairs], pa.large_string()).take(pair),
+                "interface": pa.array([name for name, _ in pairs], pa.large_string()).take(pair),
+                "calls": self._calls[used],
             },
         )
 

@@ -1,5 +1,6 @@
-"""De-duplication: its hash, its keys, and who wins among rows of one id."""
+"""De-duplication: its keys, its finder, and who wins among rows of one id."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,137 +11,146 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import dedup
-from settlement.dedup import Candidates, Claims, Keys, hash_ids
+from settlement import dedup, texts
+from settlement.dedup import Claim, Claims, Finder, Keys, Suspects, losers, same_ids
+from settlement.hashing import hash_rows, hash_texts
+from settlement.texts import Bytes, Lanes, lanes
 
 IDS = st.lists(st.binary(max_size=64), max_size=60)
 
 
-def binary(ids: list[bytes], kind: pa.DataType | None = None) -> pa.Array:
-    return pa.array(ids, kind or pa.large_binary())
-
-
-def all_alike(ids: pa.Array) -> np.ndarray:
+def all_alike(matrix: Bytes) -> Lanes:
     """A hash on which every id collides."""
-    return np.zeros(len(ids), np.uint64)
+    return np.zeros(len(matrix), np.uint64)
 
 
-def by_width(ids: pa.Array) -> np.ndarray:
-    """A hash on which ids of one width collide."""
-    return np.array([len(one.as_py()) << 56 for one in ids], np.uint64)
+def by_width(matrix: Bytes) -> Lanes:
+    """A hash on which ids of one length collide."""
+    return matrix[:, 0].astype(np.uint64) << np.uint64(56)
 
 
-def all_different(ids: pa.Array) -> np.ndarray:
+def by_last_hash_bit(matrix: Bytes) -> Lanes:
+    """A hash whose values differ in one bit alone, far below those that make slots."""
+    return (matrix[:, 0].astype(np.uint64) & np.uint64(1)) << np.uint64(20)
+
+
+def all_different(matrix: Bytes) -> Lanes:
     """A hash that tells every id apart by far."""
-    return hash_ids(ids)
+    return hash_rows(matrix)
 
 
-HASHES = [all_different, by_width, all_alike]
-
-
-# ---------------------------------------------------------------- the hash
-
-
-@given(IDS)
-def test_equal_ids_hash_alike_in_every_form_and_at_every_place(ids: list[bytes]) -> None:
-    hashes = hash_ids(binary(ids))
-    assert np.array_equal(hashes, hash_ids(binary(ids, pa.binary())))
-    padded = binary([b"before", *ids, b"after"])
-    assert np.array_equal(hashes, hash_ids(padded.slice(1, len(ids))))
-    assert np.array_equal(hashes, [hash_ids(binary([one]))[0] for one in ids])
-    for width in {len(one) for one in ids}:
-        same = [n for n, one in enumerate(ids) if len(one) == width]
-        fixed = binary([ids[n] for n in same], pa.binary(width))
-        assert np.array_equal(hashes[same], hash_ids(fixed))
-
-
-@given(st.lists(st.binary(max_size=64), unique=True, max_size=200))
-def test_different_ids_hash_apart(ids: list[bytes]) -> None:
-    assert len(set(hash_ids(binary(ids)).tolist())) == len(ids)
-
-
-@pytest.mark.parametrize("width", [0, 1, 2, 3, 4, 5, 15, 16, 32, 36, 63, 64, 300])
-def test_every_byte_counts(width: int) -> None:
-    plain = bytes(width)
-    ids = [plain] + [plain[:n] + b"\x01" + plain[n + 1 :] for n in range(width)]
-    assert len(set(hash_ids(binary(ids)).tolist())) == width + 1
-
-
-def test_leading_and_trailing_zero_bytes_count() -> None:
-    ids = [b"\0" * n for n in range(65)] + [b"\0" * n + b"a" for n in range(64)]
-    assert len(set(hash_ids(binary(ids)).tolist())) == len(ids)
-
-
-def test_the_hash_is_the_same_in_every_run() -> None:
-    """Cached keys of one run may meet those of another."""
-    assert hash_ids(binary([b"", b"a", b"abcdefgh"])).tolist() == FIXED
-
-
-FIXED = [16604259827162208205, 13390509416990916929, 6596268082113840592]
-
-
-def test_bits_of_the_hash_are_even() -> None:
-    ids = binary([b"%032x" % n for n in range(1 << 14)])
-    bits = np.unpackbits(hash_ids(ids).view(np.uint8)).reshape(len(ids), 64)
-    assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.02
+HASHES = [all_different, by_width, by_last_hash_bit, all_alike]
 
 
 # ---------------------------------------------------------------- suspects
 
 
-def suspects(
-    ids: list[bytes], hashed: Callable[..., Any], at_most: int = 1 << 20
-) -> list[list[int]]:
-    keys = Keys(len(ids), hashed)
+def lots(
+    ids: list[bytes], hashed: Callable[[Bytes], Lanes], at_most: int = 1 << 20, threads: int = 1
+) -> list[Suspects]:
+    keys = Keys(len(ids))
     places = np.arange(len(ids))
     for some in np.array_split(places, 3):
-        keys.add(binary([ids[n] for n in some]), some)
-    return [lot.tolist() for lot in keys.suspects(1, at_most)]
+        array = pa.array([ids[n] for n in some], pa.binary())
+        keys.add(hash_texts(texts.of_arrow(array), hashed), some)
+    found = list(keys.suspects(threads, at_most))
+    keys.close()
+    return found
+
+
+def positions(found: list[Suspects]) -> list[int]:
+    return [place for lot in found for place in lot.positions.tolist()]
 
 
 @pytest.mark.parametrize("hashed", HASHES)
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 @given(ids=IDS)
-def test_every_repeated_id_is_suspect(hashed: Callable[..., Any], ids: list[bytes]) -> None:
+def test_rows_are_suspect_where_their_hash_is_not_theirs_alone(
+    hashed: Callable[[Bytes], Lanes], ids: list[bytes]
+) -> None:
     ids = ids + ids[::2]
-    times = Counter(ids)
-    lots = suspects(ids, hashed)
-    found = [place for lot in lots for place in lot]
-    assert len(found) == len(set(found))
-    assert {n for n, one in enumerate(ids) if times[one] > 1} <= set(found)
+    hashes = hash_texts(texts.of_arrow(pa.array(ids, pa.binary())), hashed).tolist()
+    times = Counter(hashes)
+    (lot,) = lots(ids, hashed) or [Suspects(np.zeros(0, np.uint64), 0, 32)]
+    assert lot.positions.tolist() == [n for n, one in enumerate(hashes) if times[one] > 1]
+    groups = lot.group(slice(None)).tolist()
+    assert sorted(set(groups)) == list(range(lot.groups))
+    together = {(hashes[n], group) for n, group in zip(lot.positions, groups, strict=True)}
+    assert len(together) == lot.groups == sum(count > 1 for count in times.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 12), max_size=80), st.integers(10, 40), st.integers(0, 15))
+def test_a_finder_compares_all_bits_of_a_hash(hashes: list[int], bits: int, shift: int) -> None:
+    """Hashes agree in the bits that make slots, in the others, or in none."""
+    keys = np.array([one << min(bits + shift, 59) for one in hashes], np.uint64)
+    keys |= np.arange(len(keys), dtype=np.uint64)
+    times = Counter((keys >> np.uint64(bits)).tolist())
+    finder = Finder(bits, len(keys))
+    for _ in range(2):  # what a finder held before does not matter
+        found, groups = finder.groups(keys)
+        rows = [n for n, key in enumerate(keys.tolist()) if times[key >> bits] > 1]
+        assert sorted(found.tolist()) == rows
+        pairs = {(int(keys[n]) >> bits, g) for n, g in zip(found, groups, strict=True)}
+        assert len(pairs) == len(set(groups.tolist())) == len({high for high, _ in pairs})
 
 
 def test_ids_that_occur_once_are_rarely_suspect() -> None:
-    assert suspects([b"%08d" % n for n in range(50_000)], hash_ids) == []
+    assert lots([b"%08d" % n for n in range(50_000)], hash_rows) == []
 
 
 @pytest.mark.parametrize("at_most", [1, 7, 100, 10**6])
 def test_all_rows_of_an_id_are_in_one_lot(at_most: int) -> None:
     ids = [b"%d" % (n % 50) for n in range(200)]
-    lots = suspects(ids, hash_ids, at_most)
-    assert sorted(place for lot in lots for place in lot) == list(range(200))
-    homes = [{ids[place] for place in lot} for lot in lots]
+    found = lots(ids, hash_rows, at_most)
+    assert sorted(positions(found)) == list(range(200))
+    homes = [{ids[place] for place in lot.positions} for lot in found]
     assert sum(map(len, homes)) == 50
-    assert all(lot == sorted(lot) for lot in lots)
+    for lot in found:
+        assert lot.positions.tolist() == sorted(lot.positions.tolist())
+        members: dict[int, set[bytes]] = {}
+        for place, group in zip(lot.positions, lot.group(slice(None)), strict=True):
+            members.setdefault(int(group), set()).add(ids[place])
+        assert sorted(members) == list(range(lot.groups))
+        assert all(len(one) == 1 for one in members.values())
 
 
 @pytest.mark.parametrize("ids", [[], [b"a"], [b""], [b"a", b"b"]])
 def test_few_rows_have_no_suspects(ids: list[bytes]) -> None:
-    assert suspects(ids, hash_ids) == []
+    assert lots(ids, hash_rows) == []
 
 
-def test_chunks_and_partitions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("block", [1, 3, 64, 1000])
+def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     ids = [b"%d" % (n % 700) for n in range(1000)]
-    whole = suspects(ids, hash_ids)
-    monkeypatch.setattr(dedup, "_CHUNK", 10)
-    assert suspects(ids, hash_ids) == whole
+    whole = positions(lots(ids, hash_rows))
+    monkeypatch.setattr(dedup, "_BLOCK", block)
+    assert positions(lots(ids, hash_rows)) == whole
+    assert positions(lots(ids, hash_rows, threads=3)) == whole
 
 
-# ---------------------------------------------------------------- claims
+def test_far_positions_leave_room_for_the_hash() -> None:
+    keys = Keys(1 << 40)
+    near, far = np.array([0, 1]), np.array([(1 << 40) - 1, (1 << 40) - 2])
+    for places in (near, far):
+        keys.add(hash_rows(np.array([[1], [2]], np.uint8)), places)
+    (lot,) = keys.suspects()
+    keys.close()
+    assert lot.positions.tolist() == [0, 1, (1 << 40) - 2, (1 << 40) - 1]
+    first, second, third, fourth = lot.group(slice(None)).tolist()
+    assert (first, second) == (fourth, third) != (second, first)
+
+
+def test_more_rows_than_positions_can_tell_apart_are_refused() -> None:
+    with pytest.raises(OverflowError):
+        Keys(1 << 45)
+
+
+# ---------------------------------------------------------------- who wins
 
 ROWS = st.lists(
     st.tuples(
-        st.sampled_from([b"a", b"b", b"", b"a\0", b"ab"]),  # id
+        st.sampled_from([b"a", b"b", b"", b"a\0", b"ab", b"a longer one", b"a longer two"]),
         st.integers(-2, 2),  # instant
         st.integers(0, 3),  # account
         st.integers(0, 2),  # pair
@@ -148,28 +158,35 @@ ROWS = st.lists(
     max_size=40,
 )
 RANKS = np.array([2, 0, 3, 1])
+Drawn = tuple[bytes, int, int, int]
 
 
-def candidates(rows: list[tuple[bytes, int, int, int]]) -> Candidates:
-    instants, accounts, pairs = (np.array([row[n] for row in rows], np.int64) for n in (1, 2, 3))
-    ones = np.ones(len(rows), np.int64)
-    return Candidates(binary([row[0] for row in rows]), instants, accounts, pairs, ones)
+def order(cells: Any) -> Any:
+    return RANKS[cells // 3] * 3 + cells % 3
 
 
-def decided(lots: list[list[tuple[bytes, int, int, int]]]) -> tuple[int, int, Counter]:
+def decided(rows: list[Drawn], step: int, hashed: Callable[[bytes], int]) -> tuple[Any, ...]:
     """Duplicates, conflicts, and what remains charged per account and pair."""
-    claims = Claims(RANKS)
-    left: Counter = Counter()
-    for lot in lots:
-        claims.add(candidates(lot))
-        left.update((account, pair) for _, _, account, pair in lot)
-    for lost in claims.close():
-        for account, pair, calls in zip(lost.accounts, lost.pairs, lost.calls, strict=True):
-            left[int(account), int(pair)] -= int(calls)
-    return claims.duplicates, claims.conflicts, +left
+    numbers = sorted({hashed(row[0]) for row in rows})
+    groups = np.array([numbers.index(hashed(row[0])) for row in rows], np.int64)
+    claims = Claims(Suspects(np.zeros(len(rows), np.uint64), len(numbers), 32), order)
+    cells = np.array([row[2] * 3 + row[3] for row in rows], np.int64)
+    instants = np.array([row[1] for row in rows], np.int64)
+    for begin in range(0, len(rows), step):
+        some = slice(begin, begin + step)
+        ids = texts.of_arrow(pa.array([row[0] for row in rows[some]], pa.binary()))
+        for own, matrix in ids.lots:
+            claims.add(
+                Claim(groups[some][own], lanes(matrix), instants[some][own], cells[some][own])
+            )
+    left = Counter(cells.tolist())
+    for lost in claims.lost():
+        left.subtract(lost.tolist())
+    claims.close()
+    return claims.duplicates, claims.conflicts, {divmod(c, 3): n for c, n in (+left).items()}
 
 
-def expected(rows: list[tuple[bytes, int, int, int]]) -> tuple[int, int, Counter]:
+def expected(rows: list[Drawn]) -> tuple[int, int, dict[tuple[int, int], int]]:
     duplicates = conflicts = 0
     left: Counter = Counter()
     for one in {row[0] for row in rows}:
@@ -178,42 +195,49 @@ def expected(rows: list[tuple[bytes, int, int, int]]) -> tuple[int, int, Counter
         duplicates += own.count(winner) - 1
         conflicts += len(own) - own.count(winner)
         left[winner[3], winner[2]] += 1
-    return duplicates, conflicts, left
+    return duplicates, conflicts, dict(left)
 
 
-@given(ROWS, st.integers(0, 40), st.sampled_from([1, 1 << 20]))
+@pytest.mark.parametrize("hashed", [hash, len, lambda _: 0], ids=["good", "by length", "one"])
+@settings(deadline=None)
+@given(rows=ROWS, step=st.integers(1, 40), at_once=st.sampled_from([1, 5, 1 << 20]))
 def test_the_earliest_wins_then_account_then_pair(
-    rows: list[tuple[bytes, int, int, int]], cut: int, chunk: int
+    hashed: Callable[[bytes], int], rows: list[Drawn], step: int, at_once: int
 ) -> None:
-    before = dedup._CHUNK
-    dedup._CHUNK = chunk  # 1: decide after every lot
+    before = dedup._CLAIMS
+    dedup._CLAIMS = at_once
     try:
-        assert decided([rows]) == expected(rows)
-        assert decided([rows[:cut], rows[cut:]]) == expected(rows)
-        assert decided([[row] for row in reversed(rows)]) == expected(rows)
+        assert decided(rows, step, hashed) == expected(rows)
     finally:
-        dedup._CHUNK = before
+        dedup._CLAIMS = before
 
 
 @pytest.mark.parametrize(
     ("rows", "outcome"),
     [
-        ([], (0, 0, Counter())),
-        ([(b"a", 0, 0, 0)], (0, 0, Counter({(0, 0): 1}))),
-        ([(b"a", 0, 0, 0)] * 5, (4, 0, Counter({(0, 0): 1}))),
-        ([(b"a", 1, 0, 0), (b"a", 0, 1, 1)], (0, 1, Counter({(1, 1): 1}))),
-        ([(b"a", 0, 0, 0), (b"a", 0, 1, 1)], (0, 1, Counter({(1, 1): 1}))),
-        ([(b"a", 0, 0, 1), (b"a", 0, 0, 0)], (0, 1, Counter({(0, 0): 1}))),
-        ([(b"a", 0, 0, 0), (b"a", 1, 0, 0), (b"a", 0, 0, 0)], (1, 1, Counter({(0, 0): 1}))),
-        ([(b"a", 0, 0, 0), (b"b", 0, 0, 0)], (0, 0, Counter({(0, 0): 2}))),
+        ([], (0, 0, {})),
+        ([(b"a", 0, 0, 0)], (0, 0, {(0, 0): 1})),
+        ([(b"a", 0, 0, 0)] * 5, (4, 0, {(0, 0): 1})),
+        ([(b"a", 1, 0, 0), (b"a", 0, 1, 1)], (0, 1, {(1, 1): 1})),
+        ([(b"a", 0, 0, 0), (b"a", 0, 1, 1)], (0, 1, {(1, 1): 1})),
+        ([(b"a", 0, 0, 1), (b"a", 0, 0, 0)], (0, 1, {(0, 0): 1})),
+        ([(b"a", 0, 0, 0), (b"a", 1, 0, 0), (b"a", 0, 0, 0)], (1, 1, {(0, 0): 1})),
+        ([(b"a", 0, 0, 0), (b"b", 0, 0, 0)], (0, 0, {(0, 0): 2})),
     ],
 )
-def test_drawn_claims(
-    rows: list[tuple[bytes, int, int, int]], outcome: tuple[int, int, Counter]
-) -> None:
-    assert decided([rows]) == outcome
+def test_drawn_claims(rows: list[Drawn], outcome: tuple[int, int, dict]) -> None:
+    for drawn in itertools.permutations(rows[:4]):
+        assert decided([*drawn, *rows[4:]], 2, lambda _: 0) == outcome
 
 
-def test_more_rows_than_positions_can_tell_apart_are_refused() -> None:
-    with pytest.raises(OverflowError):
-        Keys(1 << 45)
+def test_ids_of_one_group_are_told_apart_by_all_their_bytes() -> None:
+    ids = np.array([[1, 0], [1, 1], [1, 0], [2, 0], [1, 1]], np.uint64)
+    number = same_ids(np.array([0, 0, 0, 0, 1]), ids).tolist()
+    assert number[0] == number[2]
+    assert len(set(number)) == 4
+
+
+def test_without_suspects_nobody_loses() -> None:
+    none = np.zeros(0, np.int64)
+    lost, conflict = losers(none, np.zeros((0, 1), np.uint64), (none, none))
+    assert lost.size == conflict.size == 0

@@ -21,9 +21,12 @@ contracts
 rating invoicing ledger
 repricing
 laws
-stamps
+stamps texts scratch
+hashing pages dedup
+names
 logfiles
-calls dedup days
+rows
+calls days
 usage
 book sample
 draft late

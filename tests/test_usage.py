@@ -11,14 +11,22 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from settlement import dedup, tables, usage
+from settlement import dedup, tables
+from settlement import rows as rows_module
 from settlement.calls import BUCKETS
 from settlement.errors import BadInput
 from settlement.logfiles import find
+from settlement.texts import Bytes, Lanes
 from settlement.usage import ROWS, Counted, count
 from tests.logs import PERIOD, SCHEMA, START, VERSION, Row, call, table, version, write
 
 END = PERIOD.end * 10**6 - START
+
+
+@pytest.fixture(autouse=True, params=["quick", "general"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fact holds both ways of reading."""
+    monkeypatch.setattr(rows_module, "QUICK_ROWS", range(10**6 * (request.param == "quick")))
 
 
 def counted(path: Path, *files: Sequence[Row] | pa.Table, **options: Any) -> Counted:
@@ -229,18 +237,15 @@ def test_threads_and_files_change_nothing(tmp_path: Path, threads: int) -> None:
         assert reasons[0] == reasons[1]
 
 
-def all_alike(ids: pa.Array) -> Any:
+def all_alike(matrix: Bytes) -> Lanes:
     """A hash on which every id collides."""
-    return np.zeros(len(ids), np.uint64)
+    return np.zeros(len(matrix), np.uint64)
 
 
-def test_a_hash_that_always_collides_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hash_that_always_collides_changes_nothing(tmp_path: Path) -> None:
     rows = drawn_log(2)
     whole = counted(tmp_path, rows)
-    monkeypatch.setattr(usage, "Keys", lambda rows: dedup.Keys(rows, all_alike))
-    collided = counted(tmp_path, rows)
+    collided = counted(tmp_path, rows, hashed=all_alike)
     assert collided.rows == whole.rows
     pd.testing.assert_frame_equal(collided.usage, whole.usage)
 
@@ -249,7 +254,8 @@ def test_batches_and_lots_change_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     rows = drawn_log(3)
     whole = counted(tmp_path, rows)
     monkeypatch.setattr("settlement.logfiles.BATCH_ROWS", 17)
-    monkeypatch.setattr(dedup, "_CHUNK", 5)
+    monkeypatch.setattr(dedup, "_BLOCK", 5)
+    monkeypatch.setattr(dedup, "_CLAIMS", 3)
     monkeypatch.setattr(dedup.Keys.suspects, "__defaults__", (1, 8))
     assert counted(tmp_path, rows).rows == whole.rows
 

@@ -1,0 +1,489 @@
+"""The pages of a Parquet column, opened with numpy where they are plain enough.
+
+A column of a row group is a *chunk*: a dictionary page, perhaps, then data pages, each behind
+a small header. Most of the cost of reading ids is to decompress them. What a general reader
+does after that (find every length, build offsets, copy every character) costs nearly as much
+again, and a count does not need it: ids can be hashed where they lie. So this module reads the
+footer's places and the pages' headers itself (they are written in Thrift's compact protocol),
+lets Arrow's codecs decompress, and looks at the values in place.
+
+It knows the ordinary case alone: a flat column without nulls, plain or dictionary-coded.
+Whatever else it meets, and whatever does not add up, a checksum too, raises `Unusual`, and the
+caller has Arrow read that column instead. So nothing here needs to say what is wrong with a
+file, and nothing guesses: every length and count is checked against another.
+"""
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from settlement.texts import Bytes, Codes, NotFramed, Texts, check_utf8, of_plain
+
+DATA, DICTIONARY, DATA_V2 = 0, 2, 3
+PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
+BYTE_ARRAY, FIXED_LENGTH = 6, 7
+REQUIRED, OPTIONAL = 0, 1
+_CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
+_MOST_WORDS = 4096
+"""A dictionary of more words is not looked at word by word."""
+
+
+class Unusual(Exception):
+    """Not the ordinary kind of column: let Arrow read it."""
+
+
+# ---------------------------------------------------------------- Thrift's compact protocol
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise Unusual
+
+
+def _value(data: memoryview, at: int, kind: int) -> tuple[Any, int]:
+    if kind in (1, 2):  # a boolean is its own type
+        return kind == 1, at
+    if kind == 3:
+        return data[at], at + 1
+    if kind in (4, 5, 6):
+        zigzag, at = _varint(data, at)
+        return (zigzag >> 1) ^ -(zigzag & 1), at
+    if kind == 7:
+        return None, at + 8
+    if kind == 8:
+        size, at = _varint(data, at)
+        return data[at : at + size], at + size
+    if kind == 9:
+        return _list(data, at)
+    if kind == 12:
+        return _struct(data, at)
+    raise Unusual
+
+
+def _list(data: memoryview, at: int) -> tuple[list[Any], int]:
+    size, kind = data[at] >> 4, data[at] & 15
+    at += 1
+    if size == 15:
+        size, at = _varint(data, at)
+    values = []
+    for _ in range(size):
+        if kind in (1, 2):
+            value, at = data[at] == 1, at + 1
+        else:
+            value, at = _value(data, at, kind)
+        values.append(value)
+    return values, at
+
+
+def _struct(data: memoryview, at: int) -> tuple[dict[int, Any], int]:
+    """Read the fields of a structure, by their numbers."""
+    fields: dict[int, Any] = {}
+    number = 0
+    while True:
+        head = data[at]
+        at += 1
+        if head == 0:
+            return fields, at
+        if head >> 4:
+            number += head >> 4
+        else:
+            zigzag, at = _varint(data, at)
+            number = (zigzag >> 1) ^ -(zigzag & 1)
+        fields[number], at = _value(data, at, head & 15)
+
+
+_BROKEN = (IndexError, KeyError, TypeError, ValueError, RecursionError, OverflowError)
+
+
+# ---------------------------------------------------------------- the footer
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk lies in its file, and how its values are stored.
+
+    ``width`` is the length of values of fixed length; ``optional`` says that nulls may occur.
+    """
+
+    start: int
+    size: int
+    values: int
+    codec: int
+    physical: int
+    width: int | None
+    optional: bool
+
+
+@lru_cache(maxsize=256)
+def places(path: str, size: int, modified_ns: int) -> dict[tuple[int, str], Place]:
+    """Return the place of each flat column of each row group of a local file.
+
+    ``size`` and ``modified_ns`` are the file's, so that another file of that name is read anew.
+
+    Raises:
+        Unusual: the footer is not what it should be.
+        OSError: the file cannot be read.
+    """
+    del modified_ns
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        length = int.from_bytes(os.pread(descriptor, 4, size - 8), "little")
+        if length > size - 12:
+            raise Unusual
+        footer = memoryview(os.pread(descriptor, length, size - 8 - length))
+    finally:
+        os.close(descriptor)
+    try:
+        fields, _ = _struct(footer, 0)
+        leaves = _leaves(fields[2])
+        return dict(_places(fields[4], leaves))
+    except _BROKEN as broken:
+        raise Unusual from broken
+
+
+def _leaves(schema: list[dict[int, Any]]) -> dict[bytes, dict[int, Any]]:
+    """Return the schema's elements that are columns by themselves, by name."""
+    found: dict[bytes, dict[int, Any]] = {}
+    doubled = set()
+    at = 1
+    for _ in range(schema[0][5]):
+        element = schema[at]
+        name = bytes(element[4])
+        if name in found:
+            doubled.add(name)
+        if not element.get(5):
+            found[name] = element
+        at = _behind(schema, at)
+    return {name: element for name, element in found.items() if name not in doubled}
+
+
+def _behind(schema: list[dict[int, Any]], at: int) -> int:
+    """Return where the element after one and all beneath it stands."""
+    left = 1
+    while left:
+        left += schema[at].get(5, 0) - 1
+        at += 1
+    return at
+
+
+def _places(
+    groups: list[dict[int, Any]], leaves: dict[bytes, dict[int, Any]]
+) -> Iterator[tuple[tuple[int, str], Place]]:
+    for number, group in enumerate(groups):
+        for chunk in group[1]:
+            about = chunk.get(3)
+            if about is None or chunk.get(1) is not None or 8 in chunk or len(about[3]) != 1:
+                continue  # encrypted, in another file, or nested
+            leaf = leaves.get(bytes(about[3][0]))
+            if leaf is None or leaf[3] not in (REQUIRED, OPTIONAL):
+                continue
+            place = Place(
+                min(about[9], about.get(11) or about[9]),
+                about[7],
+                about[5],
+                about[4],
+                about[1],
+                leaf[2] if about[1] == FIXED_LENGTH else None,
+                leaf[3] == OPTIONAL,
+            )
+            yield (number, bytes(leaf[4]).decode()), place
+
+
+# ---------------------------------------------------------------- chunks
+
+
+class Buffer:
+    """Memory asked for once and used again: its first touch is dear on virtual machines."""
+
+    def __init__(self) -> None:
+        self._bytes: Bytes = np.empty(0, np.uint8)
+
+    def of(self, size: int) -> memoryview:
+        """Return so many bytes, whatever is in them; what was returned before is used again."""
+        if self._bytes.size < size:
+            self._bytes = np.empty(size + size // 4, np.uint8)
+        return self._bytes.data[:size]
+
+
+@dataclass(frozen=True)
+class Header:
+    """One page: its kind, how many values, how encoded, and where its body lies in the chunk.
+
+    ``levels`` are the bytes of levels in front of the part that is compressed (in pages of
+    version 2 alone).
+    """
+
+    kind: int
+    values: int
+    encoding: int
+    start: int
+    size: int
+    raw_size: int
+    checksum: int | None
+    levels: int
+    compressed: bool
+
+
+_PARTS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}
+"""By its kind, the field of a page's header that tells of its values."""
+
+
+def headers(chunk: memoryview) -> list[Header]:
+    """Return the headers of a chunk's pages, in order; they must fill it exactly."""
+    at, found = 0, []
+    try:
+        while at < len(chunk):
+            fields, at = _struct(chunk, at)
+            kind, raw_size, size = fields[1], fields[2], fields[3]
+            part = fields[_PARTS[kind]]
+            second = kind == DATA_V2
+            if min(size, raw_size, part[1]) < 0 or at + size > len(chunk):
+                raise Unusual
+            if second and (part[2] or part[6]):
+                raise Unusual  # nulls, or levels of repetition
+            found.append(
+                Header(
+                    kind,
+                    part[1],
+                    part[4 if second else 2],
+                    at,
+                    size,
+                    raw_size,
+                    fields[4] & 0xFFFFFFFF if 4 in fields else None,
+                    part[5] if second else 0,
+                    part.get(7, True) if second else True,
+                )
+            )
+            at += size
+    except _BROKEN as broken:
+        raise Unusual from broken
+    return found
+
+
+class Part(NamedTuple):
+    """Consecutive rows' strings: themselves, or codes of theirs (-1 for a null)."""
+
+    texts: Texts
+    codes: Codes | None
+
+
+class Piece(NamedTuple):
+    """So many consecutive rows, and how to read them; unread pieces are not decompressed."""
+
+    rows: int
+    read: Callable[[], Part]
+
+
+class Chunk:
+    """A column of a row group: read whole, its pages decompressed one at a time.
+
+    Raises:
+        Unusual: it is not of the ordinary kind; this may come late, after some of its pages.
+        OSError: the file cannot be read.
+    """
+
+    def __init__(self, descriptor: int, place: Place, buffer: Buffer) -> None:
+        if place.codec not in _CODECS or place.size < 0 or place.start < 0:
+            raise Unusual
+        self._place = place
+        name = _CODECS[place.codec]
+        self._codec = None if name is None else pa.Codec(name)
+        self._raw = _read(descriptor, place, buffer)
+        found = headers(self._raw)
+        self._dictionary = found[0] if found and found[0].kind == DICTIONARY else None
+        self._pages = found[1:] if self._dictionary else found
+        if any(page.kind == DICTIONARY for page in self._pages):
+            raise Unusual
+        if sum(page.values for page in self._pages) != place.values:
+            raise Unusual
+
+    def texts(self, *, is_text: bool) -> Iterator[Piece]:
+        """Yield the column's strings page by page; text must be UTF-8."""
+        if self._place.physical not in (BYTE_ARRAY, FIXED_LENGTH):
+            raise Unusual
+        words = None
+        if self._dictionary is not None:
+            words = self._plain(self._open(self._dictionary), self._dictionary.values, is_text)
+        for page in self._pages:
+            yield Piece(page.values, partial(self._part, page, words, is_text))
+
+    def _part(self, page: Header, words: Texts | None, is_text: bool) -> Part:
+        if page.encoding == PLAIN:
+            return Part(self._plain(self._body(page), page.values, is_text), None)
+        if words is None:
+            raise Unusual
+        return Part(words, self._indices(page, words.total))
+
+    def coded(self) -> tuple[Codes, list[bytes]]:
+        """Return codes for all rows, and the few strings that they stand for."""
+        if any(page.encoding == PLAIN for page in self._pages):
+            raise Unusual
+        words = self._words()
+        codes = np.empty(self._place.values, np.int32)
+        at = 0
+        for page in self._pages:
+            codes[at : at + page.values] = self._indices(page, len(words))
+            at += page.values
+        return codes, words
+
+    def _indices(self, page: Header, words: int) -> Codes:
+        if page.encoding not in (PLAIN_DICTIONARY, RLE_DICTIONARY):
+            raise Unusual
+        found = indices(self._body(page), page.values)
+        if found.size and int(found.max()) >= words:
+            raise Unusual
+        return found
+
+    def _plain(self, data: Bytes, values: int, is_text: bool) -> Texts:
+        try:
+            found = of_plain(data, values, self._place.width)
+            if is_text:
+                longest = max((lot.matrix.shape[1] for lot in found.lots), default=0)
+                check_utf8(data, longest)
+        except NotFramed as broken:
+            raise Unusual from broken
+        return found
+
+    def _words(self) -> list[bytes]:
+        page = self._dictionary
+        if page is None or page.values > _MOST_WORDS or self._place.physical != BYTE_ARRAY:
+            raise Unusual
+        data = self._open(page).tobytes()
+        at, found = 0, []
+        for _ in range(page.values):
+            size = int.from_bytes(data[at : at + 4], "little")
+            at += 4 + size
+            found.append(data[at - size : at])
+        if at != len(data):
+            raise Unusual
+        return found
+
+    def _body(self, page: Header) -> Bytes:
+        """Return a data page's values, decompressed, behind its levels."""
+        data = self._open(page)
+        if not self._place.optional:
+            return data
+        if page.kind == DATA:
+            size = int.from_bytes(data[:4].tobytes(), "little")
+            levels, data = data[4 : 4 + size], data[4 + size :]
+        else:
+            start = page.start
+            levels = np.frombuffer(self._raw[start : start + page.levels], np.uint8)
+        if not _all_present(levels.tobytes(), page.values):
+            raise Unusual
+        return data
+
+    def _open(self, page: Header) -> Bytes:
+        raw = self._raw[page.start : page.start + page.size]
+        if page.checksum is not None and zlib.crc32(raw) != page.checksum:
+            raise Unusual
+        raw, size = raw[page.levels :], page.raw_size - page.levels
+        if self._codec is None or not page.compressed:
+            if len(raw) != size:
+                raise Unusual
+            return np.frombuffer(raw, np.uint8)
+        if size <= 0:
+            raise Unusual
+        try:
+            data = np.frombuffer(self._codec.decompress(raw, size), np.uint8)
+        except (OSError, ValueError, MemoryError) as broken:
+            raise Unusual from broken
+        if data.size != size:
+            raise Unusual
+        return data
+
+
+def _read(descriptor: int, place: Place, buffer: Buffer) -> memoryview:
+    raw = buffer.of(place.size)
+    done = 0
+    while done < place.size:
+        got = os.preadv(descriptor, [raw[done:]], place.start + done)
+        if got == 0:
+            raise Unusual
+        done += got
+    return raw
+
+
+def _all_present(levels: bytes, values: int) -> bool:
+    """Tell whether levels of definition are one run that says that each value is there."""
+    try:
+        run, at = _varint(memoryview(levels), 0)
+    except IndexError:
+        return values == 0 and not levels
+    return run == values << 1 and levels[at:] == b"\x01"
+
+
+# ---------------------------------------------------------------- codes of a dictionary
+
+
+def indices(data: Bytes, values: int) -> Codes:
+    """Decode dictionary indices: their bits in one byte, then runs of equal or packed ones.
+
+    Runs alike in a row are taken at once. Where there are so many different ones that a loop
+    over them would be slow, this is `Unusual`.
+    """
+    if not data.size or data[0] > 24:
+        raise Unusual
+    out: Codes = np.zeros(values, np.int32)
+    width = int(data[0])
+    if not width:
+        return out
+    view, at, done, budget = data.data, 1, 0, 64 + values // 256
+    try:
+        while done < values:
+            budget -= 1
+            head, body = _varint(view, at)
+            if not budget or head < 2:
+                raise Unusual
+            if head & 1:
+                size = (head >> 1) * width
+                alike = _alike(data[at:], 1 + size, head) if body == at + 1 else 1
+                packed = data[at : at + alike * (body - at + size)]
+                packed = packed.reshape(alike, -1)[:, body - at :]
+                at += alike * (body - at + size)
+                count = min(alike * (head >> 1) * 8, values - done)
+                out[done : done + count] = unpack(packed, width)[:count]
+            else:
+                count = head >> 1
+                at = body + (width + 7) // 8
+                if count > values - done or at > data.size:
+                    raise Unusual
+                out[done : done + count] = int.from_bytes(view[body:at], "little")
+            done += count
+    except (IndexError, ValueError) as broken:
+        raise Unusual from broken
+    return out
+
+
+def _alike(data: Bytes, size: int, head: int) -> int:
+    """Return how many whole runs in a row begin with the same byte; at least one."""
+    same = data[: data.size // size * size : size] == head
+    return max(1, int(same.size if same.all() else same.argmin()))
+
+
+def unpack(packed: Bytes, width: int) -> Codes:
+    """Unpack integers of ``width`` bits, least significant bit first, 8 in ``width`` bytes."""
+    groups = packed.size // width
+    room = np.zeros(groups * width + 4, np.uint8)
+    room[: groups * width].reshape(packed.shape)[...] = packed
+    out = np.empty((groups, 8), np.uint32)
+    for place in range(8):
+        byte, shift = divmod(place * width, 8)
+        words: Any = np.ndarray((groups,), np.uint32, room, byte, (width,))
+        np.right_shift(words, np.uint32(shift), out=out[:, place])
+    out &= np.uint32((1 << width) - 1)
+    return out.reshape(-1).view(np.int32)

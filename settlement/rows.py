@@ -1,0 +1,315 @@
+"""Rows of the call log, their columns read one by one, by the quick way or the general one.
+
+The quick way (`pages`) looks at pages of a local file in place; it takes row groups of ordinary
+size whole. Where it finds a column unusual, that column of that row group is read by Arrow
+instead. Very small and very large row groups, and those of remote files, are read by Arrow from
+the start, in batches. Either way the same strings come out, so whoever asks need not know which
+it was; and it is Arrow alone that refuses.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from settlement import texts
+from settlement.hashing import Hash, hash_rows, hash_texts
+from settlement.logfiles import (
+    CallLog,
+    LogFile,
+    RowGroup,
+    columns,
+    is_text,
+    plain_type,
+    read_stamps,
+    reading,
+)
+from settlement.names import Names
+from settlement.pages import Buffer, Chunk, Part, Piece, Unusual, places
+from settlement.stamps import Clock, Stamps
+from settlement.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
+
+QUICK_ROWS = range(1 << 13, (1 << 22) + 1)
+"""Row groups of so many rows are read the quick way: it costs a little to begin, and memory."""
+_FEW = 1 << 10
+"""Integers within so narrow a range are coded without looking for the distinct ones."""
+_INT32 = 1 << 31
+_T = TypeVar("_T")
+
+
+# ---------------------------------------------------------------- columns of few texts
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of text as codes: ``values[codes[row]]``; a null has code -1."""
+
+    codes: Codes
+    values: pa.Array
+
+    @property
+    def texts(self) -> list[str]:
+        """The distinct texts; some may occur in no row."""
+        return self.values.to_pylist()  # type: ignore[no-any-return]
+
+    def mapped(self, numbers: Sequence[int], null: int) -> Codes:
+        """Return for each row the number that its text is mapped to."""
+        return np.array([*numbers, null], np.int32).take(self.codes, mode="wrap")
+
+    def cells(self, rows: Ints) -> pa.Array:
+        """Return some rows as text."""
+        codes = self.codes[rows]
+        taken = self.values.take(pa.array(codes, mask=codes < 0))
+        return taken.cast(pa.large_string())
+
+    @classmethod
+    def on_pages(cls, chunk: Chunk) -> "Coded":
+        """Code a column of text as its pages do; raises `Unusual` or `UnicodeDecodeError`."""
+        codes, words = chunk.coded()
+        return cls(codes, pa.array([word.decode() for word in words], pa.string()))
+
+    @classmethod
+    def of(cls, column: pa.Array) -> "Coded":
+        """Code a column of text or of integers (as their decimal text).
+
+        Raises `UnicodeDecodeError` or Arrow's errors where the text is not UTF-8.
+        """
+        if pa.types.is_null(column.type):
+            return cls(np.full(len(column), -1, np.int32), pa.array([], pa.string()))
+        if pa.types.is_integer(column.type) and not column.null_count:
+            narrow = cls._of_narrow_integers(column)
+            if narrow is not None:
+                return narrow
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        values = column.dictionary
+        if not is_text(values.type):
+            values = values.cast(pa.string())
+        _check_utf8(values)
+        codes = column.indices
+        if codes.null_count:
+            codes = codes.fill_null(-1)
+        return cls(codes.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), values)
+
+    @classmethod
+    def _of_narrow_integers(cls, column: pa.Array) -> "Coded | None":
+        numbers = column.to_numpy()
+        if not len(numbers):
+            return None
+        low, high = int(numbers.min()), int(numbers.max())
+        if high - low >= _FEW or low < -_INT32 or high >= _INT32:
+            return None
+        values = pa.array([str(number) for number in range(low, high + 1)], pa.string())
+        return cls(numbers.astype(np.int32, copy=False) - np.int32(low), values)
+
+
+def _check_utf8(texts: pa.Array) -> None:
+    """Raise Arrow's error unless texts are UTF-8; plain ASCII is seen at a glance."""
+    buffers = texts.buffers()
+    if len(buffers) == 3 and (
+        pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)
+    ):
+        data = np.frombuffer(buffers[2] if buffers[2] is not None else b"", np.uint8)
+        if not len(data) or data.max() < 0x80:
+            return
+    texts.validate(full=True)
+
+
+# ---------------------------------------------------------------- rows
+
+
+class _Buffers(threading.local):
+    """A thread's room for chunks."""
+
+    def __init__(self) -> None:
+        self.raw = Buffer()
+
+
+_BUFFERS = _Buffers()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows of a row group.
+
+    Attributes:
+        first: where in the file the first one lies.
+        count: how many they are.
+    """
+
+    log: CallLog
+    file: LogFile
+    group: RowGroup
+    first: int
+    count: int
+    _arrow: dict[str, pa.Array] = field(default_factory=dict, repr=False)
+    _is_quick: bool = False
+
+    def arrow(self, name: str) -> pa.Array | None:
+        """Return a column as Arrow reads it; None where the file lacks it."""
+        if name not in self._arrow and name in self.file.types:
+            parts = [cells[name] for _, cells in columns(self.log, self.file, self.group, [name])]
+            column = parts[0] if len(parts) == 1 else _joined(parts)
+            self._arrow[name] = column.slice(self.first - self.group.first_row, self.count)
+        return self._arrow.get(name)
+
+    def coded(self, name: str) -> Coded | None:
+        """Return a column as codes of a few texts; None where the file lacks it."""
+        if name not in self.file.types:
+            return None
+        if self._is_quick and name not in self._arrow and is_text(self._plain_type(name)):
+            try:
+                return self._on_pages(name, Coded.on_pages)
+            except Unusual:
+                pass
+        with reading(self._where(name)):
+            return Coded.of(self.arrow(name))
+
+    def accounts(self, names: Names) -> Codes:
+        """Return the number of each row's account."""
+        return self._strings("account_id", lambda pieces: names.numbers(pieces, self.count))
+
+    def hashes(self, hashed: Hash = hash_rows) -> tuple[Lanes, Bools | None]:
+        """Return the hash of each row's request id, and which ids are null or empty, if any."""
+        return self._strings("request_id", lambda pieces: _hashes(pieces, self.count, hashed))
+
+    def ids(self, rows: Ints) -> list[tuple[Ints, Lanes]]:
+        """Return the request ids of some rows, ascending from 0, as lanes.
+
+        Each pair is of ids of one number of lanes: which of ``rows`` they are of, and they.
+        """
+        return self._strings("request_id", lambda pieces: _picked(pieces, rows))
+
+    def stamps(self, clock: Clock) -> Stamps:
+        """Read the timestamps."""
+        return read_stamps(clock, self.file, self.arrow("timestamp"))
+
+    def _where(self, name: str) -> str:
+        return f"{self.file.name}, column {name!r}"
+
+    def _plain_type(self, name: str) -> pa.DataType:
+        return plain_type(self.file.types[name])
+
+    def _strings(self, name: str, use: Callable[[Iterable[Piece]], _T]) -> _T:
+        """Hand a column's strings over, page by page; from the beginning where that fails."""
+        plain = self._plain_type(name)
+        if self._is_quick and name not in self._arrow and not pa.types.is_integer(plain):
+            try:
+                return self._on_pages(name, lambda chunk: use(chunk.texts(is_text=is_text(plain))))
+            except Unusual:
+                pass
+        with reading(self._where(name)):
+            return use([_arrow_piece(self.arrow(name))])
+
+    def _on_pages(self, name: str, use: Callable[[Chunk], _T]) -> _T:
+        """Hand a column's chunk over; raises `Unusual` for whatever is wrong with it."""
+        file = self.file
+        try:
+            place = places(file.path, file.size, file.modified_ns).get((self.group.number, name))
+            if place is None or place.values != self.count:
+                raise Unusual
+            descriptor = os.open(file.path, os.O_RDONLY)
+            try:
+                return use(Chunk(descriptor, place, _BUFFERS.raw))
+            finally:
+                os.close(descriptor)
+        except (OSError, MemoryError, UnicodeDecodeError) as error:
+            raise Unusual from error
+
+
+def read(log: CallLog, file: LogFile, group: RowGroup, names: Sequence[str]) -> Iterator[Rows]:
+    """Yield the rows of a row group, in one lot or several; ``names`` are columns to be read.
+
+    Raises (and so do the methods of what it yields):
+        BadInput: the file is damaged, or text is not UTF-8.
+        MissingInput, CannotRead: it is gone, or cannot be read.
+    """
+    if log.is_local and group.rows in QUICK_ROWS:
+        yield Rows(log, file, group, group.first_row, group.rows, {}, True)
+        return
+    for first, cells in columns(log, file, group, names):
+        count = len(next(iter(cells.values())))
+        yield Rows(log, file, group, first, count, dict(cells))
+
+
+def _joined(parts: list[pa.Array]) -> pa.Array:
+    joined = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
+    return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def _arrow_piece(column: pa.Array) -> Piece:
+    """Return a whole column of strings as one piece."""
+    if pa.types.is_integer(column.type):
+        column = column.dictionary_encode()
+    values, codes = column, None
+    if pa.types.is_dictionary(column.type):
+        values, codes = column.dictionary, column.indices.cast(pa.int32()).fill_null(-1)
+        codes = codes.to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(values.type):
+        values = values.cast(pa.large_string())
+    if is_text(values.type):
+        _check_utf8(values)
+    part = Part(texts.of_arrow(values), codes)
+    return Piece(len(column), lambda: part)
+
+
+def _hashes(pieces: Iterable[Piece], rows: int, hashed: Hash) -> tuple[Lanes, Bools | None]:
+    hashes: Lanes = np.empty(rows, np.uint64)
+    missing = np.zeros(rows, bool)
+    at, words, table, empty = 0, None, hashes, missing
+    for count, read_piece in pieces:
+        here = slice(at, at + count)
+        some, codes = read_piece()
+        if codes is None:
+            hashes[here] = hash_texts(some, hashed)
+            lacking = some.empty()
+            if lacking is not None:
+                missing[here] = lacking
+        else:
+            if some is not words:
+                words = some
+                table = np.append(hash_texts(some, hashed), np.uint64(0))
+                empty = np.append(_all_marks(some), True)
+            np.take(table, codes, out=hashes[here], mode="wrap")  # -1 is the last: a null
+            np.take(empty, codes, out=missing[here], mode="wrap")
+        at += count
+    return hashes, missing if missing.any() else None
+
+
+def _all_marks(some: Texts) -> Bools:
+    marks = some.empty()
+    return np.zeros(some.total, bool) if marks is None else marks
+
+
+def _picked(pieces: Iterable[Piece], rows: Ints) -> list[tuple[Ints, Lanes]]:
+    """Return some rows' strings by their number of lanes; pieces without any are not read."""
+    found: dict[int, list[tuple[Ints, Lanes]]] = {}
+    at = 0
+    for count, read_piece in pieces:
+        begin, end = np.searchsorted(rows, (at, at + count)).tolist()
+        if begin < end:
+            some, codes = read_piece()
+            wanted = rows[begin:end] - at
+            for which, matrix in _chosen(some, wanted if codes is None else codes[wanted]):
+                ids = lanes(matrix)
+                found.setdefault(ids.shape[1], []).append((which + begin, ids))
+        at += count
+    return [
+        (np.concatenate([w for w, _ in parts]), np.concatenate([i for _, i in parts]))
+        for parts in found.values()
+    ]
+
+
+def _chosen(some: Texts, wanted: Ints | Codes) -> Iterator[tuple[Ints, Bytes]]:
+    """Yield which of the wanted strings a lot has, and their rows of its matrix."""
+    for own, matrix in some.lots:
+        if isinstance(own, slice):
+            yield np.arange(len(wanted)), matrix[wanted]
+            continue
+        places = np.minimum(np.searchsorted(own, wanted), len(own) - 1)
+        which = np.flatnonzero(own[places] == wanted)
+        yield which, matrix[places[which]]

@@ -1,0 +1,201 @@
+"""Many byte strings at once, as matrices that numpy can hash and compare.
+
+A byte string is *framed*: its length in four bytes, then its bytes. Parquet's plain pages hold
+variable-length values in just this form, so where all values of a page are equally long the
+page itself, looked at as a matrix, is what is worked on; nothing is copied. Values of different
+lengths are gathered into a matrix for each number of 8-byte *lanes* they fill, behind each of
+them zeros. As the length stands in front, equal rows are equal strings, and strings that fill
+different numbers of lanes are different.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Lanes = np.ndarray[Any, np.dtype[np.uint64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Codes = np.ndarray[Any, np.dtype[np.int32]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+LANE = 8
+FRAME = 4
+"""Bytes of the length in front of each string."""
+_HIGH_BITS = 0x8080808080808080
+_LAST = np.array([(1 << 8 * used) - 1 for used in range(LANE + 1)], np.uint64)
+"""What of a last lane belongs to a string, by how many of its bytes do."""
+
+
+class NotFramed(ValueError):
+    """Bytes that are not the framed values they should be, or too odd to tell quickly."""
+
+
+class Lot(NamedTuple):
+    """Strings of one matrix: ``rows`` says which of all strings they are, in ascending order.
+
+    ``matrix`` has a row of bytes for each: framed, with or without zeros behind.
+    """
+
+    rows: slice | Ints
+    matrix: Bytes
+
+
+class Texts(NamedTuple):
+    """Some strings: how many, and the lots that hold each of them once."""
+
+    total: int
+    lots: list[Lot]
+
+    def empty(self) -> Bools | None:
+        """Mark the strings of length 0; None where there are none."""
+        marks = None
+        for rows, matrix in self.lots:
+            if matrix.shape[1] > LANE:
+                continue
+            none = np.ascontiguousarray(matrix[:, :FRAME]).view(np.uint32)[:, 0] == 0
+            if none.any():
+                marks = np.zeros(self.total, bool) if marks is None else marks
+                marks[rows] = none
+        return marks
+
+
+def lanes(matrix: Bytes) -> Lanes:
+    """Return a lot's rows as numbers of 64 bits, in place where they lie suitably."""
+    count, size = matrix.shape
+    if size % LANE == 0 and matrix.flags.c_contiguous and matrix.ctypes.data % LANE == 0:
+        return matrix.view(np.uint64)
+    filled = np.zeros((count, -(-size // LANE)), np.uint64)
+    filled.view(np.uint8)[:, :size] = matrix
+    return filled
+
+
+# ---------------------------------------------------------------- from Parquet
+
+
+def of_plain(data: Bytes, count: int, width: int | None) -> Texts:
+    """Return the strings of a plain page.
+
+    Args:
+        data: the page's values; they must fill it exactly.
+        count: how many they are.
+        width: how long each is where lengths are not written; None where they are.
+
+    Raises:
+        NotFramed: the bytes are not so many values, or lengths are too mixed to be sure.
+    """
+    if width is not None:
+        if data.size != count * width:
+            raise NotFramed
+        return Texts(count, [Lot(slice(0, count), _framed(data, count, width))])
+    if count == 0:
+        if data.size:
+            raise NotFramed
+        return Texts(0, [])
+    stride, rest = divmod(data.size, count)
+    if not rest and stride >= FRAME:
+        matrix = data.reshape(count, stride)
+        if (matrix[:, :FRAME].view(np.uint32) == stride - FRAME).all():
+            return Texts(count, [Lot(slice(0, count), matrix)])
+    starts = _starts(data, count)
+    return Texts(count, list(_by_lanes(data, starts[:-1], np.diff(starts) - FRAME, FRAME)))
+
+
+def _framed(data: Bytes, count: int, width: int) -> Bytes:
+    matrix = np.empty((count, FRAME + width), np.uint8)
+    matrix[:, :FRAME] = np.frombuffer(width.to_bytes(FRAME, "little"), np.uint8)
+    matrix[:, FRAME:] = data.reshape(count, width)
+    return matrix
+
+
+def _starts(data: Bytes, count: int) -> Ints:
+    """Return where each framed value begins, and where the last one ends.
+
+    Three zero bytes in a row are taken for the upper part of a length below 256: a guess, good
+    for text, that is then proved link by link: the first value begins where the page does, each
+    ends where the next begins, and the last where the page ends.
+    """
+    zero = data == 0
+    heads = np.flatnonzero(zero[1:-2] & zero[2:-1] & zero[3:])
+    if heads.size != count or heads[0] != 0:
+        raise NotFramed
+    starts = np.append(heads, data.size)
+    if not (np.diff(starts) == data[heads].astype(np.int64) + FRAME).all():
+        raise NotFramed
+    return starts
+
+
+def check_utf8(data: Bytes, longest: int) -> None:
+    """Raise `NotFramed` unless all values of a plain page are surely UTF-8.
+
+    ASCII is seen at a glance, eight bytes at a time. Beyond it the page is decoded as a whole:
+    a length below 128 is ASCII itself, so that no character reaches over it.
+    """
+    head = data.size // LANE * LANE
+    top = int(np.bitwise_or.reduce(data[:head].view(np.uint64), initial=np.uint64(0)))
+    top |= int.from_bytes(data[head:].tobytes(), "little")
+    if not top & _HIGH_BITS:
+        return
+    if longest >= 128:
+        raise NotFramed
+    try:
+        str(data.data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise NotFramed from error
+
+
+# ---------------------------------------------------------------- from Arrow
+
+
+def of_arrow(array: pa.Array) -> Texts:
+    """Return the strings of an array of text or binary of any width; a null is the empty one."""
+    count = len(array)
+    if pa.types.is_fixed_size_binary(array.type) and not array.null_count:
+        width = array.type.byte_width
+        data = _buffer(array.buffers()[1])[array.offset * width : (array.offset + count) * width]
+        return Texts(count, [Lot(slice(0, count), _framed(data, count, width))])
+    array = array.cast(pa.large_binary())
+    if array.null_count:
+        array = array.fill_null(b"")
+    if not count:
+        return Texts(0, [])
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: count + 1]
+    data, widths = _buffer(array.buffers()[2]), np.diff(offsets)
+    if (widths == widths[0]).all():
+        own = data[offsets[0] : offsets[-1]]
+        return Texts(count, [Lot(slice(0, count), _framed(own, count, int(widths[0])))])
+    return Texts(count, list(_by_lanes(data, offsets[:-1], widths, 0)))
+
+
+def _buffer(buffer: pa.Buffer | None) -> Bytes:
+    return np.frombuffer(buffer if buffer is not None else b"", np.uint8)
+
+
+# ---------------------------------------------------------------- of many widths
+
+
+def _by_lanes(data: Bytes, starts: Ints, widths: Ints, framed: int) -> Iterator[Lot]:
+    """Gather values into a matrix for each number of lanes; ``framed`` bytes of length lead."""
+    needed = (widths + (FRAME + LANE - 1)) // LANE
+    for count in np.flatnonzero(np.bincount(needed)).tolist():
+        rows = np.flatnonzero(needed == count)
+        size = count * LANE
+        matrix = np.zeros((len(rows), size), np.uint8)
+        _gather(data, starts[rows], matrix[:, FRAME - framed :])
+        matrix[:, :FRAME] = widths[rows].astype(np.uint32)[:, None].view(np.uint8)
+        last = matrix.view(np.uint64)[:, -1]
+        last &= _LAST[widths[rows] + FRAME - (size - LANE)]
+        yield Lot(rows, matrix)
+
+
+def _gather(data: Bytes, starts: Ints, out: Bytes) -> None:
+    """Copy to each row of ``out`` what begins at its start, as far as there is data."""
+    size = out.shape[1]
+    whole = int(np.searchsorted(starts, data.size - size, side="right")) if size else 0
+    if whole:
+        windows = np.ndarray((data.size - size + 1,), f"V{size}", data, 0, (1,))
+        out[:whole] = windows[starts[:whole]].view(np.uint8).reshape(whole, size)
+    for row, start in enumerate(starts[whole:].tolist(), whole):
+        rest = data[start : start + size]
+        out[row, : len(rest)] = rest
