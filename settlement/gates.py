@@ -140,8 +140,8 @@ def rejects(share: Fraction, rows: Mapping[str, int]) -> Iterator[str]:
     some, of = rejected(rows), in_month(rows)
     if some > share * of:
         yield (
-            f"{some:,} of {of:,} rows are rejected: {_decimal(Fraction(100 * some, of))} %, "
-            f"the limit is {_decimal(100 * share)} %"
+            f"{some:,} of {of:,} rows are rejected: {_decimal(Fraction(100 * some, of), 4)} %, "
+            f"the limit is {_decimal(100 * share, 8)} %"
         )
 
 
@@ -166,10 +166,9 @@ def rejected(rows: Mapping[str, int]) -> int:
     return kept - rows["rejected.missing_timestamp"]
 
 
-def _decimal(value: Fraction) -> str:
-    """Write a ratio with at most two decimals."""
-    hundredths = round(value * 100)
-    return money.text(hundredths * money.UNITS_PER_ONE // 100, 0)
+def _decimal(value: Fraction, digits: int = 2) -> str:
+    """Write a ratio, rounded to so many decimals, without idle zeros."""
+    return money.text(round(value * 10**digits) * money.UNITS_PER_ONE // 10**digits, 0)
 
 
 def digest(draft: Draft) -> str:

@@ -92,7 +92,7 @@ items            x:detect=10,x:search=20    x:detect=10,x:search=10    item_sear
 items            x:detect=10,x:search=20    x:detect=10,y:search=11    ·
 items            x:detect=10,x:search=10    x:detect=10                ·
 rejects=0.06     x:detect=10                x:detect=10                ·
-rejects=0.05     x:detect=10                x:detect=10                5.26_%
+rejects=0.05     x:detect=10                x:detect=10                5.2632_%,_the_limit_is_5_%
 """
 
 
