@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
@@ -31,23 +32,24 @@ PRICES = "prices.toml"
 CONTRACTS = ("contracts.csv", "contracts.parquet")
 DRAFTS = ".drafts"
 LOCK = ".lock"
-MANIFEST_KEYS = (
-    "number",
-    "month",
-    "revision",
-    "period",
-    "rows",
-    "totals",
-    "tables",
-    "inputs",
-    "options",
-    "rules_sha256",
-    "prices_sha256",
-    "program",
-    "created_at",
-    "previous",
-    "digest",
-)
+MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
+    "number": int,
+    "month": str,
+    "revision": int,
+    "period": dict,
+    "rows": dict,
+    "totals": dict,
+    "tables": dict,
+    "inputs": list,
+    "options": dict,
+    "rules_sha256": str,
+    "prices_sha256": str,
+    "program": str,
+    "created_at": str,
+    "previous": (str, NoneType),
+    "digest": str,
+}
+"""What a manifest says, and of which kind each value is."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class Settlement:
             raise damaged(path, f"no {missing[0]!r} in the manifest")
         if manifest["digest"] != digest:
             raise damaged(path, "its digest does not fit its contents")
+        for key, kind in MANIFEST_KEYS.items():
+            if not isinstance(manifest[key], kind):
+                raise damaged(path, f"{key!r} is not what it must be")
         if folder != folder.parent.parent / manifest["month"] / f"r{manifest['revision']}":
             raise damaged(path, "it belongs to another month or revision")
         return cls(folder, manifest, hashlib.sha256(raw).hexdigest())
@@ -224,22 +229,33 @@ class Book:
 
 
 def settlement_folders(book: Path) -> list[Path]:
-    """Return the folders of a book that hold a settlement, by month and revision."""
+    """Return the folders of a book that hold a settlement, by month and revision.
+
+    A book that is not there holds none. A month that cannot be read (a link to nowhere, a
+    file in its place) is refused: taken for unsettled, it would be settled a second time.
+
+    Raises:
+        CannotRead: the book, or a month of it, cannot be read.
+    """
+    months = [m for m in _children(book) if re.fullmatch(r"[0-9]{4}-[0-9]{2}", m.name)]
+    revisions = (
+        child
+        for month in months
+        for child in _children(month, must_exist=True)
+        if re.fullmatch(r"r[1-9][0-9]*", child.name)
+    )
+    return sorted(revisions, key=lambda folder: (folder.parent.name, int(folder.name[1:])))
+
+
+def _children(folder: Path, *, must_exist: bool = False) -> list[Path]:
     try:
-        return sorted(
-            (
-                revision
-                for month in book.iterdir()
-                if re.fullmatch(r"[0-9]{4}-[0-9]{2}", month.name)
-                for revision in month.iterdir()
-                if re.fullmatch(r"r[1-9][0-9]*", revision.name)
-            ),
-            key=lambda folder: (folder.parent.name, int(folder.name[1:])),
-        )
-    except FileNotFoundError:
-        return []
+        return list(folder.iterdir())
+    except FileNotFoundError as error:
+        if not must_exist:
+            return []
+        raise cannot_read(folder, error) from error
     except OSError as error:
-        raise cannot_read(book, error) from error
+        raise cannot_read(folder, error) from error
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:

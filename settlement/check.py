@@ -57,6 +57,10 @@ def check(folder: Path) -> Findings:
         except SettlementError as error:
             problems.append(f"{error.where}: {error.what}")
             continue
+        except (tables.WrongTable, KeyError, TypeError, ValueError) as error:
+            # Well-formed files whose contents no program here would have written.
+            problems.append(f"{settlement.name}: {type(error).__name__}: {error}")
+            continue
         rows += sum(table["rows"] for table in settlement.manifest["tables"].values())
         history.append(_posted(settlement, stated, contracts))
     if len(history) == len(loaded):

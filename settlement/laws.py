@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from settlement import ledger, money, tables
 from settlement.money import Currency
 from settlement.month import Month
+from settlement.tables import ROWS
 
 READ, BILLED = "read", "billed"
 _HOLD = ledger.HOLDS.names
@@ -107,16 +108,19 @@ def broken_ledger(history: Sequence[Posted]) -> list[str]:
 
 def _counts(stated: Statement) -> Iterator[str]:
     rows, usage, lines = stated.rows, stated.usage, stated.lines
+    if set(rows) != set(ROWS) or min(rows.values()) < 0:
+        yield f"the buckets are {dict(rows)}, not counts of {', '.join(ROWS)}"
+        return
+    kept = stated.rejects["reason"].value_counts().to_dict()
+    for reason in (bucket for bucket in ROWS if bucket.startswith("rejected.")):
+        in_table = int(kept.get(reason.removeprefix("rejected."), 0))
+        yield from _equal(reason, rows[reason], "such rows of rejects", in_table)
     buckets = sum(count for bucket, count in rows.items() if bucket != READ)
     yield from _equal("rows read", rows[READ], "the sum of the buckets", buckets)
     calls = int(usage["calls"].sum())
     yield from _equal("calls billed", rows[BILLED], "the calls of usage", calls)
-    kept = sum(count for bucket, count in rows.items() if bucket.startswith("rejected."))
-    yield from _equal(
-        "rows rejected in the month", kept, "the rows of rejects", len(stated.rejects)
-    )
     starts = tables.starts(usage, ["account_id", "item"])
-    per_line = np.add.reduceat(usage["calls"].to_numpy(), starts) if len(starts) else starts
+    per_line = money.group_sums(usage["calls"].to_numpy(), starts, "the calls of a line")
     yield from _same_rows(
         "usage and lines", usage.iloc[starts], per_line, lines, lines["calls"].to_numpy(), 2
     )
@@ -126,7 +130,7 @@ def _sums(lines: pd.DataFrame, invoices: pd.DataFrame) -> Iterator[str]:
     starts = tables.starts(lines, ["account_id"])
     for name in ("list_amount", "voucher_amount", "amount"):
         values = lines[name].to_numpy()
-        sums = np.add.reduceat(values, starts) if len(starts) else values
+        sums = money.group_sums(values, starts, "an account's total")
         what = f"the {name} of lines and of invoices"
         yield from _same_rows(
             what, lines.iloc[starts], sums, invoices, invoices[name].to_numpy(), 1

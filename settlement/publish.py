@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from settlement.tables import Table
 
 ROWS_PER_GROUP = 1 << 18
+_LOCK_TRIES = 100
 
 
 @contextlib.contextmanager
@@ -63,13 +64,13 @@ def locked(book: Path) -> Iterator[None]:
 def _acquire(book: Path) -> int:
     """Open and lock the lock file; again if it was removed meanwhile by a leaving run."""
     path = book / LOCK
-    while True:
+    for left in reversed(range(_LOCK_TRIES)):
         try:
             _make_folder(book)
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:
-            continue
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and left:  # a leaving run removed the book
+                continue
             raise _cannot_write(path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,6 +88,8 @@ def _acquire(book: Path) -> int:
         if _is_at(lock, path):
             break
         os.close(lock)
+    else:
+        raise BookHeld("the lock is taken and left all the time", where=str(path), cure="try again")
     began = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     command = " ".join(sys.argv)[:200]
     holder = f"process {os.getpid()} on {socket.gethostname()} since {began}: {command}"
@@ -128,13 +131,14 @@ def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
         _put_in_place(aside, place, book.folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+        standing = (place / MANIFEST).exists()
+        if standing and error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
             raise BookHeld(
                 "another run has published it meanwhile",
                 where=str(place),
                 cure="this file system seems not to know locks; look at: settle status",
             ) from error
-        if (place / MANIFEST).exists():
+        if standing:
             raise CannotWrite(
                 f"published, but the disk refused to confirm it ({error.strerror or error})",
                 where=str(place),
@@ -151,7 +155,10 @@ def clear_drafts(book: Path) -> None:
     """Remove what killed runs left in the drafts; the caller holds the lock."""
     with contextlib.suppress(FileNotFoundError):
         for left in (book / DRAFTS).iterdir():
-            shutil.rmtree(left)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def _write(aside: Path, book: Book, draft: Draft, now: datetime) -> None:

@@ -5,6 +5,7 @@ stderr and its exit code; SIGTERM and SIGINT unwind, so that nothing is left hal
 a traceback means a bug.
 """
 
+import io
 import os
 import re
 import signal
@@ -22,7 +23,14 @@ import click
 from click.core import ParameterSource
 
 from settlement import money
-from settlement.errors import BadConfig, CannotRead, MissingInput, SettlementError, WrongUsage
+from settlement.errors import (
+    BadConfig,
+    CannotRead,
+    CannotWrite,
+    MissingInput,
+    SettlementError,
+    WrongUsage,
+)
 from settlement.month import Month, months_from
 from settlement.prices import PriceBook
 from settlement.report import safe
@@ -366,12 +374,16 @@ def _exit_code(
     arguments: Sequence[str] | None,
     say: Callable[[str], object],
 ) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese still works
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Not `command.main`, which turns a closed pipe into exit code 1.
         given = list(sys.argv[1:] if arguments is None else arguments)
         with command.make_context(name, given) as context:
             command.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -383,16 +395,25 @@ def _exit_code(
     except Interrupted as signalled:
         say(f"{name}: {signalled.name}; nothing was left half-written")
         return signalled.exit_code
-    except BrokenPipeError:
-        # Whoever read the output has left; keep Python from flushing into nothing again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CannotRead.exit_code
+    except OSError as error:
+        # Whoever read the output has left, or its disk is full; files have errors of their own.
+        return _without_output(name, error, say)
     except SettlementError as error:
         say(f"{name}: {safe(str(error))}")
         for line in error.details:
             say(f"  {safe(line)}")
         return error.exit_code
     return 0
+
+
+def _without_output(name: str, error: OSError, say: Callable[[str], object]) -> int:
+    """Leave without standard output, and keep Python from flushing into nothing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if not isinstance(error, BrokenPipeError):
+        if error.filename is not None:
+            raise error
+        say(f"{name}: standard output: cannot write ({error.strerror}); what was asked is done")
+    return CannotWrite.exit_code
 
 
 def _wrong_usage(name: str, error: click.ClickException) -> str:

@@ -187,6 +187,24 @@ CONTRACT_LINES = Table(
 PUBLISHED = (USAGE, LINES, INVOICES, ENTRIES, REJECTS)
 
 
+ROWS = (
+    "read",
+    "billed",
+    "duplicate",
+    "conflict",
+    "outside_month",
+    "unbilled_interface",
+    "unbillable_status",
+    "rejected.missing_timestamp",
+    "rejected.missing_request_id",
+    "rejected.missing_account_id",
+    "rejected.unknown_interface",
+    "rejected.wrong_item",
+    "rejected.missing_status",
+)
+"""What a settlement tells of the log's rows: how many were read, and the bucket of each."""
+
+
 class WrongTable(AssertionError):
     """A table is not what it was declared to be: a bug, or a damaged file."""
 

@@ -1,0 +1,130 @@
+"""A book as it is found: what is missing, in the way, or forged is said, never guessed around."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settlement import publish, settle
+from settlement.book import Book, Settlement, digest_of
+from settlement.check import check
+from settlement.errors import BadInput, CannotRead, CannotWrite
+from settlement.month import Month
+from settlement.prices import PriceBook
+from settlement.settle import Order
+
+DATA = Path(__file__).parent.parent / "data"
+PRICES = PriceBook.parse((DATA / "price_book.toml").read_bytes())
+
+
+def order(book: Path, month: str) -> Order:
+    now = datetime(2026, 4, 1, tzinfo=UTC)
+    return Order(Month.parse(month), str(DATA / "logs"), book, PRICES, now)
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A book with the two shipped months."""
+    book = tmp_path_factory.mktemp("settled") / "book"
+    for month in ("2026-01", "2026-02"):
+        settle.run(order(book, month))
+    return book
+
+
+@pytest.fixture
+def book(settled: Path, tmp_path: Path) -> Path:
+    """A copy of that book, to be spoiled."""
+    return Path(shutil.copytree(settled, tmp_path / "book"))
+
+
+def test_a_book_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert Book.open(tmp_path / "none").settlements == ()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda month: month.symlink_to("/nowhere"),
+        lambda month: month.write_text("a file in the place of a month"),
+    ],
+    ids=["a link to nowhere", "a file"],
+)
+def test_a_month_that_cannot_be_read_is_never_taken_for_unsettled(
+    book: Path, spoil: Callable[[Path], Any]
+) -> None:
+    """Else the next run would settle on an empty book, and release no hold."""
+    spoil(book / "2025-12")
+    for act in (Book.open, check, lambda folder: settle.run(order(folder, "2026-02"))):
+        with pytest.raises(CannotRead, match="2025-12"):
+            act(book)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("month", 7), ("number", "one"), ("inputs", {}), ("rows", None), ("previous", 3)],
+)
+def test_a_forged_manifest_is_refused_not_a_bug(book: Path, key: str, value: object) -> None:
+    """Also one whose digest was worked out anew."""
+    path = book / "2026-02" / "r1" / "settlement.json"
+    manifest = json.loads(path.read_bytes()) | {key: value}
+    path.write_text(json.dumps(manifest | {"digest": digest_of(manifest)}))
+    with pytest.raises(BadInput, match=f"'{key}' is not what it must be"):
+        Settlement.load(path.parent)
+    assert check(book).problems
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m["inputs"][0].update(colour="red"), "colour"),
+        (lambda m: m["rows"].pop("conflict"), "the buckets are"),
+        (lambda m: m["rows"].update(billed=0), "≠"),
+        (lambda m: m["totals"].update(payable="0.00"), "totals"),
+        (lambda m: m["period"].update(start="1970-01-01T00:00:00Z"), "period"),
+        (lambda m: m["tables"]["usage"].update(rows=1), "row count"),
+    ],
+)
+def test_check_tells_of_a_manifest_that_says_otherwise(
+    book: Path, change: Callable[[dict[str, Any]], Any], says: str
+) -> None:
+    path = book / "2026-02" / "r1" / "settlement.json"
+    manifest = json.loads(path.read_bytes())
+    change(manifest)
+    path.write_text(json.dumps(manifest | {"digest": digest_of(manifest)}))
+    problems = check(book).problems
+    assert any(says in problem for problem in problems), problems
+
+
+def test_what_a_killed_run_left_is_cleared_away_files_too(book: Path) -> None:
+    drafts = book / ".drafts"
+    (drafts / "2026-02-r1-99").mkdir(parents=True)
+    (drafts / "note.txt").write_text("left by somebody")
+    publish.clear_drafts(book)
+    assert list(drafts.iterdir()) == []
+
+
+def test_a_place_where_no_book_can_be_is_refused_at_once() -> None:
+    """Making a folder there fails as if it had just been removed, every time."""
+    if not Path("/proc").is_dir():
+        pytest.skip("no /proc on this system")
+    with pytest.raises(CannotWrite), publish.locked(Path("/proc/book")):
+        pass
+
+
+def test_a_full_output_is_said_in_one_line(book: Path, tmp_path: Path) -> None:
+    """The month is published all the same; a traceback would say the opposite."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    command = f"settle status --book {book} > /dev/full 2> {tmp_path}/said"
+    program = f"{sys.executable} -m settlement.cli"
+    code = os.waitstatus_to_exitcode(os.system(command.replace("settle", program, 1)))
+    assert code == 73
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("settle: standard output: cannot write")
+    assert said.count("\n") == 1
