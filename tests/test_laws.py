@@ -421,6 +421,12 @@ def test_what_contracts_price_are_lines() -> None:
     assert broken(with_table("contract_lines", wrong), CNY) == [
         "1 rows of contract_lines are not lines"
     ]
+    for column in ("account_id", "item"):
+        for other in ("aaa", "zzz"):
+            wrong = cell(rows, column, 0, other)
+            assert broken(with_table("contract_lines", wrong), CNY) == [
+                "1 rows of contract_lines are not lines"
+            ]
     wrong = cell(rows, "book_amount", 0, 1)
     assert broken(with_table("contract_lines", wrong), CNY) == [
         "list − voucher is not amount by the price book in contract_lines"
