@@ -112,13 +112,17 @@ def _first(table: tables.Table, old: pd.DataFrame, new: pd.DataFrame, column: st
     """Name the first row of a table that differs, and how many do; empty if none does."""
     if old.equals(new):
         return ""
-    both = old.merge(new, how="outer", on=list(old.columns), indicator=True)
-    changed = both.loc[both["_merge"] != "both", table.key].drop_duplicates()
-    first = changed.head(1)
-    before = int(old.merge(first, on=table.key)[column].sum())
-    after = int(new.merge(first, on=table.key)[column].sum())
+    if old[table.key].equals(new[table.key]):  # as where prices alone differ; no need to merge
+        rows = (old != new).any(axis=1).to_numpy().nonzero()[0]
+        changed = old[table.key].iloc[rows]
+        before, after = (int(each[column].iloc[rows[0]]) for each in (old, new))
+    else:
+        both = old.merge(new, how="outer", on=list(old.columns), indicator=True)
+        changed = both.loc[both["_merge"] != "both", table.key].drop_duplicates()
+        first = changed.head(1)
+        before, after = (int(each.merge(first, on=table.key)[column].sum()) for each in (old, new))
     show = (lambda value: f"{value:,}") if column == "calls" else money.grouped
-    key = " ".join(first.iloc[0])
+    key = " ".join(changed.iloc[0])
     return (
         f"{len(changed):,} rows of {table.name} differ, first {key}: "
         f"{column} {show(before)} → {show(after)}"
