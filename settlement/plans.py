@@ -10,10 +10,13 @@ from settlement.report import aligned, grouped, safe, seconds, summary
 from settlement.settle import Planned
 
 
-def described(planned: Planned) -> dict[str, Any]:
-    """Return a plan as JSON values, money as text: what `settle plan --json` prints."""
+def described(planned: Planned, *, with_diff: bool = True) -> dict[str, Any]:
+    """Return a plan as JSON values, money as text: what `settle plan --json` prints.
+
+    Without its diff, which looks at every account and item, ``diff`` is null.
+    """
     draft = planned.draft
-    change, diff = change_of(planned), diff_of(planned)
+    change, diff = change_of(planned), diff_of(planned) if with_diff else None
     return {
         "outcome": outcome(planned),
         "month": str(draft.month),

@@ -36,7 +36,7 @@ def described(found: WhatIf) -> dict[str, Any]:
         "losers": [_movement(each) for each in effect.losers],
         "histogram": [_class(each) for each in effect.classes],
     }
-    return plans.described(found.planned) | {"what_if": what_if}
+    return plans.described(found.planned, with_diff=False) | {"what_if": what_if}
 
 
 def name_of(found: WhatIf) -> str:
