@@ -1,39 +1,49 @@
 """Showing one account of a settlement: its invoice, its lines, its entries."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from settlement import money, tables
 from settlement.book import Settlement
-from settlement.errors import MissingInput
-from settlement.explain import of_account
+from settlement.explain import nothing_of, of_account
 from settlement.report import aligned, safe
 
 
-def find(settlement: Settlement, account: str) -> dict[str, Any]:
+def find(revisions: Sequence[Settlement], account: str) -> dict[str, Any]:
     """Return an account's invoice, lines and entries as JSON values, money as text.
 
+    Args:
+        revisions: every settlement of the month, oldest first: invoice and lines are those
+            of the newest, entries those of all, for they add up.
+        account: who pays.
+
     Raises:
-        MissingInput: the account has neither an invoice nor an entry in that settlement.
+        MissingInput: the account has neither an invoice nor an entry in any of them.
     """
+    settlement = revisions[-1]
     found: dict[str, Any] = {
         "month": str(settlement.month),
         "revision": settlement.revision,
         "account_id": account,
     }
-    for table in (tables.INVOICES, tables.LINES, tables.ENTRIES):
-        rows = of_account(settlement, table, account).drop(columns="account_id")
-        found[table.name] = [
-            {name: _value(table, str(name), value) for name, value in row.items()}
-            for row in rows.to_dict("records")
-        ]
-    found["invoice"] = next(iter(found.pop("invoices")), None)
+    found["invoice"] = next(iter(_rows(settlement, tables.INVOICES, account)), None)
+    found["lines"] = _rows(settlement, tables.LINES, account)
+    found["entries"] = [
+        {"revision": each.revision} | row
+        for each in revisions
+        for row in _rows(each, tables.ENTRIES, account)
+    ]
     if found["invoice"] is None and not found["entries"]:
-        raise MissingInput(
-            f"no invoice and no entry for account {account!r}",
-            where=settlement.name,
-            cure="check the account; leading zeros matter",
-        )
+        raise nothing_of(account, settlement)
     return found
+
+
+def _rows(settlement: Settlement, table: tables.Table, account: str) -> list[dict[str, Any]]:
+    rows = of_account(settlement, table, account).drop(columns="account_id")
+    return [
+        {str(name): _value(table, str(name), value) for name, value in row.items()}
+        for row in rows.to_dict("records")
+    ]
 
 
 def _value(table: tables.Table, name: str, value: Any) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from settlement import money
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
 from settlement.month import Month
 from settlement.prices import PriceBook, canonical_json
@@ -214,6 +215,19 @@ class Book:
             where=f"{self.folder}, {month}",
             cure=f"its newest revision is r{newest.revision}",
         )
+
+    def frozen(self, month: Month) -> str:
+        """Return what a month's settlements have frozen together, as text with two decimals.
+
+        The first one freezes; a revision unfreezes what it changes and freezes it anew.
+        """
+        held = 0
+        for settlement in self.revisions(month):
+            totals = settlement.manifest["totals"]
+            held += money.units(totals["frozen"])
+            if settlement.revision > 1:
+                held -= money.units(totals["unfrozen"])
+        return money.grouped(held)
 
     def before(self, month: Month) -> Settlement | None:
         """Return the newest settlement of the newest settled month before one."""

@@ -240,7 +240,7 @@ def status(late: bool, logs: str, book: Path, as_json: bool) -> None:
         click.echo(f"{book}: no month is settled yet")
         return
     heads = ("month", "revision", "accounts", "payable", "frozen", "published")
-    rows = [heads, *(_status_row(settlement) for settlement in months.values())]
+    rows = [heads, *(_status_row(opened, settlement) for settlement in months.values())]
     click.echo(aligned(rows, right=[1, 2, 3, 4]))
     if missing:
         click.echo(f"missing: {', '.join(map(str, missing))}")
@@ -259,14 +259,14 @@ def _settled(settlement: Settlement) -> dict[str, Any]:
     return {key: settlement.manifest[key] for key in keys}
 
 
-def _status_row(settlement: Settlement) -> tuple[str, ...]:
+def _status_row(book: Book, settlement: Settlement) -> tuple[str, ...]:
     totals = settlement.manifest["totals"]
     return (
         str(settlement.month),
         str(settlement.revision),
         f"{totals['accounts']:,}",
         grouped(totals["payable"]),
-        grouped(totals["frozen"]),
+        book.frozen(settlement.month),
         settlement.manifest["created_at"],
     )
 
@@ -291,7 +291,7 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
         return
     from settlement import accounts
 
-    found = accounts.find(settlement, account)
+    found = accounts.find(Book.open(book).revisions(settlement.month), account)
     if as_json:
         _print_json(found)
     else:
@@ -352,7 +352,7 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
     from settlement.explain import explain as derive
 
     settlement = _settlement(book, month)
-    sections = derive(settlement, account)
+    sections = derive(Book.open(book).revisions(settlement.month), account)
     if as_json:
         sections_json = [asdict(section) for section in sections]
         _print_json(
@@ -389,16 +389,24 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
 def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
     """Write MONTH as CSV for finance: invoices, lines, entries, and control totals.
 
+    Invoices and lines are those of the newest revision, entries those of all: they add up.
+
     \b
     Example:
       settle export 2026-02 --out data/exports/2026-02
     """
+    from pyarrow import concat_tables
+
     from settlement import exports, tables
 
     settlement = _settlement(book, month)
-    wanted = (tables.INVOICES, tables.LINES, tables.ENTRIES)
+    if out.resolve().is_relative_to(book.resolve()):
+        raise click.UsageError("--out lies in the book, where nothing may change; name another")
+    wanted = {table.name: settlement.published(table) for table in (tables.INVOICES, tables.LINES)}
+    revisions = Book.open(book).revisions(settlement.month)
+    wanted["entries"] = concat_tables([each.published(tables.ENTRIES) for each in revisions])
     control = exports.export(
-        {table.name: settlement.published(table) for table in wanted},
+        wanted,
         month=str(settlement.month),
         revision=settlement.revision,
         currency=settlement.price_book.currency.code,
@@ -427,6 +435,8 @@ def check(book: Path, as_json: bool) -> None:
     if not book.is_dir():
         raise MissingInput("no book", where=str(book), cure="name it with --book")
     findings = prove(book)
+    if not findings.settlements and not findings.problems:
+        raise MissingInput("no settlement there", where=str(book), cure="name it with --book")
     newest = findings.newest
     if as_json:
         _print_json(

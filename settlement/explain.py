@@ -1,6 +1,6 @@
 """Explaining a bill: every amount of one account derived in words and numbers."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +34,25 @@ class Section:
     steps: tuple[Step, ...]
 
 
-def explain(settlement: Settlement, account: str) -> list[Section]:
+def explain(revisions: Sequence[Settlement], account: str) -> list[Section]:
     """Derive every amount of an account's month: calls → tier → voucher → rounding → hold.
 
+    Args:
+        revisions: every settlement of the month, oldest first; the newest states what is
+            owed, the entries of all of them are what was moved.
+        account: who pays.
+
     Raises:
-        MissingInput: the account has neither an invoice nor an entry in that settlement.
+        MissingInput: the account has neither an invoice nor an entry in any of them.
     """
-    usage, lines, invoices, entries = (
+    settlement = revisions[-1]
+    usage, lines, invoices = (
         of_account(settlement, table, account)
-        for table in (tables.USAGE, tables.LINES, tables.INVOICES, tables.ENTRIES)
+        for table in (tables.USAGE, tables.LINES, tables.INVOICES)
     )
-    if invoices.empty and entries.empty:
-        raise MissingInput(
-            f"no invoice and no entry for account {account!r}",
-            where=settlement.name,
-            cure="check the account; leading zeros matter",
-        )
+    moved = [section for each in revisions for section in _ledger(each, account)]
+    if invoices.empty and not moved:
+        raise nothing_of(account, settlement)
     version = settlement.price_book.version_for(settlement.month)
     contracts = settlement.contracts
     terms = contracts.in_force_for(account, settlement.month) if contracts else None
@@ -66,10 +69,35 @@ def explain(settlement: Settlement, account: str) -> list[Section]:
     bill: Record = invoices.to_dict("records")[0] if len(invoices) else {}
     if bill:
         sections.append(Section(f"invoice 账单 {settlement.month}", tuple(_invoice(bill, lines))))
-    rule = _freeze_rule(version, terms)
-    steps = tuple(_entry(entry, rule, bill) for entry in entries.to_dict("records"))
-    sections.append(Section("ledger 资金", steps or (Step("no entries", "nothing to move", ""),)))
-    return sections
+    nothing = Section("ledger 资金", (Step("no entries", "nothing to move", ""),))
+    return sections + (moved or [nothing])
+
+
+def nothing_of(account: str, settlement: Settlement) -> MissingInput:
+    """Say that an account has no part in a month."""
+    return MissingInput(
+        f"no invoice and no entry for account {account!r}",
+        where=settlement.name,
+        cure="check the account; leading zeros matter",
+    )
+
+
+def _ledger(settlement: Settlement, account: str) -> list[Section]:
+    """Derive an account's entries in one settlement; no section where it has none."""
+    entries = of_account(settlement, tables.ENTRIES, account).to_dict("records")
+    if not entries:
+        return []
+    bills = of_account(settlement, tables.INVOICES, account).to_dict("records")
+    bill: Record = bills[0] if bills else {}
+    if settlement.revision > 1:
+        adjusted = of_account(settlement, tables.ADJUSTMENTS, account).to_dict("records")
+        bill |= {name: row[name] for row in adjusted for name in ("previous_payable", "document")}
+        bill.setdefault("payable", 0)
+    contracts = settlement.contracts
+    terms = contracts.in_force_for(account, settlement.month) if contracts else None
+    rule = _freeze_rule(settlement.price_book.version_for(settlement.month), terms)
+    steps = tuple(_entry(entry, rule, bill) for entry in entries)
+    return [Section(f"ledger 资金, r{settlement.revision}", steps)]
 
 
 def of_account(settlement: Settlement, table: tables.Table, account: str) -> pd.DataFrame:
@@ -176,8 +204,12 @@ def _entry(entry: Record, rule: tuple[str, str], bill: Record) -> Step:
         how = f"the hold of {entry['hold_month']} is given back 解冻"
     elif kind == "freeze":
         base, factor = rule
-        held = money.text(bill[base], 2) if bill else ""
+        held = money.text(bill.get(base, 0), 2)
         how = f"{factor} × {base.removesuffix('_amount')} {held}, held for the next month 冻结"
+    elif "previous_payable" in bill:
+        payable, before = (money.text(bill[name], 2) for name in ("payable", "previous_payable"))
+        word = "补扣" if kind == "debit" else "退款"
+        how = f"payable {payable}, debited before {before} {word}, document {bill['document']}"
     else:
-        how = {"debit": "what is payable 扣费", "credit": "debited too much before 退款"}[kind]
+        how = "what is payable 扣费"
     return Step(f"{entry['sequence']} {kind}", how, amount)

@@ -209,10 +209,12 @@ def run(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Done
     """
     watch = Stopwatch()
     _check_month(order)
-    log = _find(order, watch)
+    book = Book.open(order.book) if order.book.is_dir() else Book(order.book, ())
+    _check_book(order, book)
     if order.revise:
-        Book.open(order.book).settlement(order.month)
-    elif order.book.is_dir() and order.month in (book := Book.open(order.book)).months:
+        book.settlement(order.month)
+    log = _find(order, watch)
+    if order.month in book.months and not order.revise:
         # Nothing will be written, so the book need not be held, nor even be writable.
         return _again(order, book, log, watch, progress, warn)
     with publish.locked(order.book):
@@ -238,7 +240,6 @@ def _again(
     order: Order, book: Book, log: CallLog, watch: Stopwatch, progress: Progress, warn: Warn
 ) -> Done:
     """Settle a settled month: the outcome must be that which stands."""
-    _check_book(order, book)
     standing = book.months[order.month]
     if _is_unchanged(order, log, standing, watch):
         return Done("settled already", standing, watch.seconds, log.skipped)

@@ -547,11 +547,20 @@ def test_a_revision_posts_the_difference_and_leaves_what_was_published(place: Pl
     } == before
     shown = place("show 2026-01 0100000042 --json").json
     assert shown["invoice"]["payable"] == "28.81"
-    assert [(entry["kind"], entry["amount"]) for entry in shown["entries"]] == [
-        ("unfreeze", "34.56"),
-        ("debit", "0.01"),
-        ("freeze", "34.57"),
+    # The entries of all revisions add up, so all are shown, and exported.
+    assert [(e["revision"], e["kind"], e["amount"]) for e in shown["entries"]] == [
+        (1, "debit", "28.80"),
+        (1, "freeze", "34.56"),
+        (2, "unfreeze", "34.56"),
+        (2, "debit", "0.01"),
+        (2, "freeze", "34.57"),
     ]
+    why = place("explain 2026-01 0100000042").out
+    assert "payable 28.81, debited before 28.80 补扣, document 2026-01-r2-S0000001" in why
+    assert place("export 2026-01 --out csv").code == 0
+    exported = (place.folder / "csv" / "entries.csv").read_text("utf-8-sig")
+    assert exported.count(",0100000042,") == 5
+    assert " 72.20 " in place("status").out
     assert place("check").code == 0
     again = place("run 2026-01 --revise --reason late", **NOW)
     assert (again.code, "settled already" in again.out) == (0, True)
