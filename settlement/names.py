@@ -34,7 +34,9 @@ class Names:
     def __init__(self, hashed: Hash = hash_rows) -> None:
         self._hashed = hashed
         self._lock = threading.Lock()
-        self._tables: dict[int, _Table] = {}
+        empty = np.zeros((1, FRAME), np.uint8)
+        self._tables = {1: _Table(1, 16)}
+        self._tables[1].put(lanes(empty), hashed(empty), np.array([EMPTY], np.int32))
         self._count = EMPTY + 1
 
     def __len__(self) -> int:
@@ -59,16 +61,10 @@ class Names:
 
     def _look_up(self, texts: Texts, out: Codes) -> None:
         for rows, matrix in texts.lots:
-            if matrix.shape[1] == FRAME:
-                out[rows] = EMPTY
-                continue
             numbers = np.empty(len(matrix), np.int32)
             for start in range(0, len(matrix), _STEP):
                 numbers[start : start + _STEP] = self._of(matrix[start : start + _STEP])
             out[rows] = numbers
-        empty = texts.empty()
-        if empty is not None:
-            out[empty] = EMPTY
 
     def _of(self, matrix: Bytes) -> Codes:
         ids, hashes = lanes(matrix), self._hashed(matrix)
@@ -100,8 +96,8 @@ class Names:
 
     def texts(self) -> pa.Array:
         """Return the account of each number as large text, null and empty ones among them."""
-        parts = [pa.array([None, b""], pa.large_binary())]
-        numbers = [np.array([NULL, EMPTY])]
+        parts = [pa.nulls(1, pa.large_binary())]
+        numbers = [np.array([NULL], np.int32)]
         for table in self._tables.values():
             numbers.append(table.numbers)
             parts.append(table.texts())

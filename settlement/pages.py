@@ -106,7 +106,22 @@ def _struct(data: memoryview, at: int) -> tuple[dict[int, Any], int]:
         fields[number], at = _value(data, at, head & 15)
 
 
-_BROKEN = (IndexError, KeyError, TypeError, ValueError, RecursionError, OverflowError)
+_BROKEN = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What comes of taking a damaged structure for a sound one."""
+
+
+def _check_numbers(*fields: object) -> None:
+    """Raise `Unusual` unless fields are whole numbers from 0 on."""
+    if not all(isinstance(field, int) and field >= 0 for field in fields):
+        raise Unusual
 
 
 # ---------------------------------------------------------------- the footer
@@ -191,6 +206,7 @@ def _places(
             leaf = leaves.get(bytes(about[3][0]))
             if leaf is None or leaf[3] not in (REQUIRED, OPTIONAL):
                 continue
+            _check_numbers(about[9], about.get(11, 0), about[7], about[5], about[4], about[1])
             place = Place(
                 min(about[9], about.get(11) or about[9]),
                 about[7],
@@ -251,7 +267,9 @@ def headers(chunk: memoryview) -> list[Header]:
             kind, raw_size, size = fields[1], fields[2], fields[3]
             part = fields[_PARTS[kind]]
             second = kind == DATA_V2
-            if min(size, raw_size, part[1]) < 0 or at + size > len(chunk):
+            encoding, levels = part[4 if second else 2], part[5] if second else 0
+            _check_numbers(size, raw_size, part[1], encoding, levels)
+            if at + size > len(chunk):
                 raise Unusual
             if second and (part[2] or part[6]):
                 raise Unusual  # nulls, or levels of repetition
@@ -259,12 +277,12 @@ def headers(chunk: memoryview) -> list[Header]:
                 Header(
                     kind,
                     part[1],
-                    part[4 if second else 2],
+                    encoding,
                     at,
                     size,
                     raw_size,
                     fields[4] & 0xFFFFFFFF if 4 in fields else None,
-                    part[5] if second else 0,
+                    levels,
                     part.get(7, True) if second else True,
                 )
             )
@@ -297,7 +315,7 @@ class Chunk:
     """
 
     def __init__(self, descriptor: int, place: Place, buffer: Buffer) -> None:
-        if place.codec not in _CODECS or place.size < 0 or place.start < 0:
+        if place.codec not in _CODECS:
             raise Unusual
         self._place = place
         name = _CODECS[place.codec]

@@ -218,7 +218,7 @@ class _Counting:
         """Take off what rows of equal request ids charged too much."""
         if self._keys is None:
             return
-        ranks, charges = self.names.ranks(), self.rules.charges
+        ranks, charges = self._ranks, self.rules.charges
 
         def order(cells: Ints) -> Ints:
             """Order cells by account, then by pair; of equal place are only equal cells."""
@@ -235,6 +235,11 @@ class _Counting:
                     self.tally.take_off(cells)
             self._duplicates += claims.duplicates
             self._conflicts += claims.conflicts
+
+    @cached_property
+    def _ranks(self) -> Ints:
+        """The order of all accounts; they must have been read."""
+        return self.names.ranks()
 
     def _again(self, suspects: Suspects) -> Iterator[tuple[_Task, Ints, Ints]]:
         """Yield the row groups that have suspects, with their positions and groups."""
@@ -267,7 +272,7 @@ class _Counting:
         read = self.log.rows
         if sum(buckets.values()) != read or min(buckets.values()) < 0:
             raise AssertionError(f"{read} rows were read, but the buckets are {buckets}")
-        usage = self.tally.usage(self.names)
+        usage = self.tally.usage(self.names, self._ranks)
         if int(usage["calls"].sum()) != buckets["billed"]:
             raise AssertionError("usage does not add up to the calls billed")
         touched = (file for file in self.log.files if file.name in self._touched)
@@ -366,7 +371,7 @@ class _Tally:
         """Take calls off again."""
         np.subtract.at(self._calls, cells, _ONE)
 
-    def usage(self, names: Names) -> pd.DataFrame:
+    def usage(self, names: Names, ranks: Ints) -> pd.DataFrame:
         """Return the calls as `tables.USAGE`."""
         pairs = self._rules.pairs
         charges = self._rules.charges
@@ -376,7 +381,7 @@ class _Tally:
         by_item = sorted(range(len(pairs)), key=lambda n: (pairs[n][1].encode(), n))
         place = np.argsort([-1, *by_item])
         accounts, charge = used // charges, used % charges
-        order = np.argsort(names.ranks()[accounts] * charges + place[charge], kind="stable")
+        order = np.argsort(ranks[accounts] * charges + place[charge], kind="stable")
         used, accounts, charge = used[order], pa.array(accounts[order]), charge[order]
         pair = pa.array(charge - 1)
         return tables.frame(

@@ -1,0 +1,307 @@
+"""Pages read in place give what Arrow reads, or nothing at all."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from settlement.pages import Buffer, Chunk, Unusual, indices, places, unpack
+from tests.test_texts import strings
+
+CODECS = ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]
+BUFFER = Buffer()
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def opened(path: Path, group: int, name: str) -> Chunk:
+    status = path.stat()
+    place = places(str(path), status.st_size, status.st_mtime_ns)[group, name]
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return Chunk(descriptor, place, BUFFER)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path, group: int, name: str, is_text: bool = True) -> list[bytes]:
+    """All strings of a chunk; codes and words put together."""
+    found: list[bytes] = []
+    for rows, read_piece in opened(path, group, name).texts(is_text=is_text):
+        texts, codes = read_piece()
+        words = strings(texts)
+        found += words if codes is None else [words[code] for code in codes.tolist()]
+        assert rows == (len(words) if codes is None else len(codes))
+    return found
+
+
+def written(folder: str, cells: Sequence[Any], kind: pa.DataType, **options: Any) -> Path:
+    path = Path(folder) / "a.parquet"
+    table = pa.table({"before": range(len(cells)), "a": pa.array(cells, kind)})
+    pq.write_table(table, path, **options)
+    return path
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> tuple[list[str], dict[str, Any]]:
+    """Text of few or many values, and how to write it."""
+    alphabet = st.characters(codec="utf-8", exclude_characters="\0")
+    word = draw(
+        st.sampled_from(
+            [
+                st.text(alphabet, min_size=1, max_size=12),
+                st.text("abc", min_size=4, max_size=4),
+                st.integers(0, 10**12).map(lambda n: f"{n:012}"),
+                st.sampled_from(["DetectFace", "CompareFace"]),
+            ]
+        )
+    )
+    words = draw(st.lists(word, min_size=1, max_size=30))
+    picks = draw(st.lists(st.integers(0, len(words) - 1), min_size=1, max_size=300))
+    options = {
+        "compression": draw(st.sampled_from(CODECS)),
+        "data_page_version": draw(st.sampled_from(["1.0", "2.0"])),
+        "write_page_checksum": draw(st.booleans()),
+        "use_dictionary": draw(st.booleans()),
+        "dictionary_pagesize_limit": draw(st.sampled_from([40, 1 << 20])),
+        "data_page_size": draw(st.sampled_from([1, 64, 1 << 20])),
+        "write_batch_size": draw(st.sampled_from([1, 7, 1024])),
+        "row_group_size": draw(st.sampled_from([1, 50, 1000])),
+    }
+    return [words[pick] for pick in picks], options
+
+
+@SLOW
+@given(columns(), st.booleans())
+def test_ordinary_columns_are_read(column: tuple[list[str], dict[str, Any]], null: bool) -> None:
+    cells, options = column
+    with tempfile.TemporaryDirectory() as folder:
+        schema = pa.schema([pa.field("a", pa.string(), nullable=null)])
+        path = Path(folder) / "a.parquet"
+        pq.write_table(pa.table({"a": cells}, schema=schema), path, **options)
+        found = [
+            cell
+            for group in range(pq.read_metadata(path).num_row_groups)
+            for cell in read(path, group, "a")
+        ]
+    assert found == [cell.encode() for cell in cells]
+
+
+@SLOW
+@given(columns())
+def test_words_and_codes_are_read_or_refused(column: tuple[list[str], dict[str, Any]]) -> None:
+    cells, options = column
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(folder, cells, pa.string(), **options | {"row_group_size": 1000})
+        encodings = pq.read_metadata(path).row_group(0).column(1).encodings
+        try:
+            codes, words = opened(path, 0, "a").coded()
+        except Unusual:
+            assert "PLAIN" in encodings or not options["use_dictionary"]
+        else:
+            assert [words[code].decode() for code in codes] == cells
+
+
+@SLOW
+@given(st.lists(st.none() | st.sampled_from(["a", "b", ""]), max_size=60), columns())
+def test_nulls_and_empty_strings_are_read_rightly_or_refused(
+    cells: list[str | None], column: tuple[list[str], dict[str, Any]]
+) -> None:
+    _, options = column
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(folder, cells, pa.string(), **options | {"row_group_size": 1000})
+        if not cells:
+            return
+        try:
+            found = read(path, 0, "a")
+        except Unusual:
+            assert not all(cells)
+        else:
+            assert found == [cell.encode() for cell in cells if cell is not None]
+            assert None not in cells
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary(16), pa.binary(3)], ids=str)
+def test_bytes_of_equal_widths_are_read(
+    tmp_path: Path, kind: pa.DataType, dictionary: bool, codec: str
+) -> None:
+    width = kind.byte_width if pa.types.is_fixed_size_binary(kind) else 16
+    cells = [n.to_bytes(width, "little") for n in range(500)] * 3
+    path = written(str(tmp_path), cells, kind, use_dictionary=dictionary, compression=codec)
+    assert read(path, 0, "a", is_text=False) == cells
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_delta_encodings_are_left_to_others(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"a": ["a", "b"]}), path, use_dictionary=False, column_encoding={"a": encoding}
+    )
+    with pytest.raises(Unusual):
+        read(path, 0, "a")
+
+
+def test_integers_are_left_to_others(tmp_path: Path) -> None:
+    path = written(str(tmp_path), [1, 2], pa.int32())
+    with pytest.raises(Unusual):
+        read(path, 0, "a")
+    with pytest.raises(Unusual):
+        opened(path, 0, "a").coded()
+
+
+def test_text_that_is_not_utf8_is_left_to_others(tmp_path: Path) -> None:
+    raw = pa.array([b"ab", b"\xff\xfe"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    path = tmp_path / "a.parquet"
+    for dictionary in (True, False):
+        pq.write_table(pa.table({"a": text}), path, use_dictionary=dictionary)
+        with pytest.raises(Unusual):
+            read(path, 0, "a")
+        assert read(path, 0, "a", is_text=False) == [b"ab", b"\xff\xfe"]
+        os.utime(path, ns=(1, 1))
+
+
+def test_only_columns_by_themselves_have_places(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "nested": [{"a": "x", "deep": {"b": "y"}}],
+            "a": ["z"],
+            "listed": [["a"]],
+            "mapped": pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string())),
+            "b": ["w"],
+        }
+    )
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    status = path.stat()
+    assert set(places(str(path), status.st_size, status.st_mtime_ns)) == {(0, "a"), (0, "b")}
+    assert read(path, 0, "a") == [b"z"]
+    assert read(path, 0, "b") == [b"w"]
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_every_flipped_bit_is_refused_or_changes_nothing(
+    tmp_path: Path, version: str, dictionary: bool, codec: str
+) -> None:
+    """In any byte of the chunk, its headers too, and of the footer."""
+    cells = [f"{n % 7}-{'x' * (n % 3)}" for n in range(40)]
+    path = written(
+        str(tmp_path),
+        cells,
+        pa.string(),
+        data_page_version=version,
+        use_dictionary=dictionary,
+        compression=codec,
+        write_page_checksum=True,
+        write_statistics=False,
+        data_page_size=100,
+        write_batch_size=10,
+        store_schema=False,
+    )
+    raw = path.read_bytes()
+    expected = [cell.encode() for cell in cells]
+    outcomes = set()
+    for at in range(4, len(raw)):
+        spoilt = bytearray(raw)
+        spoilt[at] ^= 1 << at % 8
+        path.write_bytes(spoilt)
+        os.utime(path, ns=(at, at))
+        try:
+            found = read(path, 0, "a")
+        except (Unusual, KeyError, OSError):
+            outcomes.add("refused")
+            continue
+        if len(found) == len(cells):  # the caller compares the number of rows
+            assert found == expected, at
+            outcomes.add("same")
+    assert outcomes == {"refused", "same"}
+
+
+# ---------------------------------------------------------------- codes
+
+
+def packed(values: list[int], width: int) -> bytes:
+    """Values in bits, least significant first, filled to groups of 8."""
+    bits = sum(value << n * width for n, value in enumerate(values))
+    return bits.to_bytes(-(-len(values) // 8) * width, "little")
+
+
+@given(st.integers(1, 24), st.data())
+def test_unpacked_is_what_was_packed(width: int, data: st.DataObject) -> None:
+    some = st.integers(0, (1 << width) - 1)
+    values = data.draw(st.lists(some, min_size=8, max_size=64).filter(lambda v: len(v) % 8 == 0))
+    raw = np.frombuffer(packed(values, width), np.uint8)
+    assert unpack(raw.reshape(1, -1), width).tolist() == values
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[bytes, list[int]]:
+    """Runs of equal and of packed values, and the values."""
+    width = draw(st.integers(1, 24))
+    some = st.integers(0, (1 << width) - 1)
+    raw, values = bytes([width]), []
+    for is_packed in draw(st.lists(st.booleans(), max_size=12)):
+        if is_packed:
+            groups = draw(st.sampled_from([1, 2, 63, 64, 70]))
+            seed = draw(st.lists(some, min_size=8, max_size=8))
+            own = [seed[(n * n) % 8] for n in range(groups * 8)]
+            raw += varint(groups << 1 | 1) + packed(own, width)
+        else:
+            own = [draw(some)] * draw(st.sampled_from([1, 8, 1000]))
+            raw += varint(len(own) << 1) + own[0].to_bytes((width + 7) // 8, "little")
+        values += own
+    return raw, values
+
+
+@settings(deadline=None)
+@given(runs())
+def test_runs_give_their_codes(drawn: tuple[bytes, list[int]]) -> None:
+    raw, values = drawn
+    data = np.frombuffer(raw, np.uint8)
+    assert indices(data, len(values)).tolist() == values
+    with pytest.raises(Unusual):
+        indices(data, len(values) + 1)
+
+
+def test_the_last_packed_run_may_hold_more_than_the_page() -> None:
+    raw = np.frombuffer(b"\x04" + varint(3) + packed([7, 8, 9, 1, 0, 0, 0, 0], 4), np.uint8)
+    assert indices(raw, 4).tolist() == [7, 8, 9, 1]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"\x19\x02\x00\x00\x00\x00", b"\x01", b"\x01\x03", b"\x01\x00\x00", b"\x01\x01"],
+    ids=["nothing", "25 bits", "no run", "cut", "0 equal", "0 packed"],
+)
+def test_bytes_that_are_no_runs_are_refused(raw: bytes) -> None:
+    with pytest.raises(Unusual):
+        indices(np.frombuffer(raw, np.uint8), 1)
+
+
+def test_codes_of_no_bits_are_all_the_first() -> None:
+    assert indices(np.frombuffer(b"\x00\x0a", np.uint8), 5).tolist() == [0] * 5
+
+
+def test_endlessly_changing_runs_are_left_to_others() -> None:
+    raw = b"\x01" + (b"\x02\x00" + b"\x02\x01") * 5000
+    with pytest.raises(Unusual):
+        indices(np.frombuffer(raw, np.uint8), 10_000)
