@@ -37,7 +37,7 @@ from settlement.settle import Order
 from tests import reference
 from tests.reference import SECOND, Call, Invoice, Line
 
-EXAMPLES = int(os.environ.get("SETTLE_TEST_EXAMPLES", "100")) // 4
+EXAMPLES = int(os.environ.get("SETTLE_TEST_EXAMPLES", "100")) // 7
 """How many histories to try, each of up to `STEPS` steps."""
 STEPS = int(os.environ.get("SETTLE_TEST_STEPS", "20"))
 ZONE = "Asia/Shanghai"
@@ -192,6 +192,18 @@ class History(RuleBasedStateMachine):
             self.settles(order)
             assert not self.would_change(month)
         assert settle.run(order).outcome in {"settled already", "same outcome"}
+
+    @precondition(lambda self: self.published)
+    @rule(data=st.data(), late=st.lists(CALLS, min_size=1, max_size=3))
+    def revise_for_late_calls(
+        self, data: st.DataObject, late: list[list[tuple[int, str, str, int, int]]]
+    ) -> None:
+        """As often as they come: the third revision must know what the second one posted."""
+        month = data.draw(st.sampled_from(self.settled()))
+        for calls in late:
+            self.calls_arrive(month, calls)
+            if self.would_change(month):
+                self.settles(replace(self.order(month), revise=True, reason="late calls"))
 
     @precondition(lambda self: self.published)
     @rule(data=st.data())
