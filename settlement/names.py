@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from settlement.hashing import Hash, hash_rows
 from settlement.pages import Piece
-from settlement.texts import FRAME, LANE, Bytes, Codes, Ints, Lanes, Texts, lanes
+from settlement.texts import FRAME, Bytes, Codes, Ints, Lanes, Texts, lanes
 
 NULL, EMPTY = 0, 1
 """Numbers that stand for no account: the cell is null, or empty."""
@@ -47,7 +47,7 @@ class Names:
         found = np.empty(rows, np.int32)
         at, words, table = 0, None, np.empty(0, np.int32)
         for count, read in pieces:
-            texts, codes = read()
+            texts, codes = read(None)
             out = found[at : at + count]
             if codes is None:
                 self._look_up(texts, out)
@@ -116,9 +116,10 @@ class Names:
 class _Table:
     """Texts of one number of lanes by their hashes, with open addressing.
 
-    A slot holds a place, a place a text and its number, so that what is probed stays small;
-    place 0 is nobody's. A slot is written last, and what is not yet written looks like no text
-    there can be, so a reader without the lock finds a text or misses it, but never a wrong one.
+    A slot holds a place, a place the lanes of a text and its number, side by side, so that a
+    look-up touches memory twice; place 0 is nobody's. A slot is written last, and what is not
+    yet written looks like no text there can be, so a reader without the lock finds a text or
+    misses it, but never a wrong one.
     """
 
     def __init__(self, width: int, room: int) -> None:
@@ -126,9 +127,8 @@ class _Table:
         bits = (room * 4).bit_length()
         self._shift, self._last = np.uint64(64 - bits), (1 << bits) - 1
         self._slots = np.zeros(1 << bits, np.int32)
-        self._numbers = np.full(room + 1, -1, np.int32)
         self._hashes = np.zeros(room + 1, np.uint64)
-        self._lanes = np.full((width, room + 1), np.iinfo(np.uint64).max, np.uint64)
+        self._held = np.full((room + 1, width + 1), np.iinfo(np.uint64).max, np.uint64)
 
     def find(self, ids: Lanes, hashes: Lanes) -> Codes:
         """Return the numbers of texts, -1 for each that is not here."""
@@ -144,10 +144,11 @@ class _Table:
     def _probe(self, ids: Lanes, slots: Ints) -> tuple[Codes, Ints]:
         """Return the numbers found in slots, and which slots hold another text."""
         places = self._slots.take(slots)
+        held = self._held.take(places, axis=0)
         alike = places > 0
-        for lane, held in enumerate(self._lanes):
-            alike &= held.take(places) == ids[:, lane]
-        numbers = self._numbers.take(places)
+        for lane in range(ids.shape[1]):
+            alike &= held[:, lane] == ids[:, lane]
+        numbers = held[:, -1].astype(np.int32)
         numbers[~alike] = -1
         return numbers, np.flatnonzero((places > 0) & ~alike)
 
@@ -155,8 +156,9 @@ class _Table:
         """Add texts, all different and none here yet."""
         slots = (hashes >> self._shift).view(np.int64)
         places = np.arange(self.used, self.used + len(numbers), dtype=np.int32)
-        self._numbers[places], self._hashes[places] = numbers, hashes
-        self._lanes[:, places] = ids.T
+        self._hashes[places] = hashes
+        self._held[places, -1] = numbers
+        self._held[places, :-1] = ids
         self.used += len(numbers)
         while slots.size:
             free = np.flatnonzero(self._slots[slots] == 0)
@@ -168,21 +170,21 @@ class _Table:
 
     def grown(self, room: int) -> "_Table":
         """Return the same texts in a table with more room."""
-        bigger = _Table(len(self._lanes), room)
-        held = slice(1, self.used)
-        bigger.put(self._lanes[:, held].T, self._hashes[held], self._numbers[held])
+        bigger = _Table(self._held.shape[1] - 1, room)
+        held = self._held[1 : self.used]
+        bigger.put(held[:, :-1], self._hashes[1 : self.used], self.numbers)
         return bigger
 
     @property
     def numbers(self) -> Codes:
         """The numbers of all texts, in the order of their places."""
-        return self._numbers[1 : self.used]
+        return self._held[1 : self.used, -1].astype(np.int32)
 
     def texts(self) -> pa.Array:
         """Return all texts in the order of their places, as large binary."""
-        matrix = np.ascontiguousarray(self._lanes[:, 1 : self.used].T).view(np.uint8)
+        matrix = np.ascontiguousarray(self._held[1 : self.used, :-1]).view(np.uint8)
         widths = np.ascontiguousarray(matrix[:, :FRAME]).view(np.uint32)[:, 0].astype(np.int64)
-        own = np.arange(len(self._lanes) * LANE - FRAME) < widths[:, None]
+        own = np.arange(matrix.shape[1] - FRAME) < widths[:, None]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])
         data = pa.py_buffer(matrix[:, FRAME:][own].tobytes())
         return pa.Array.from_buffers(

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from settlement.texts import Bytes, Codes, NotFramed, Texts, check_utf8, of_plain
+from settlement.texts import Bytes, Codes, Ints, NotFramed, Texts, check_utf8, of_plain
 
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
@@ -300,10 +300,13 @@ class Part(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """So many consecutive rows, and how to read them; unread pieces are not decompressed."""
+    """So many consecutive rows, and how to read them; unread pieces are not decompressed.
+
+    ``read`` may be given which rows are wanted, ascending from 0.
+    """
 
     rows: int
-    read: Callable[[], Part]
+    read: Callable[[Ints | None], Part]
 
 
 class Chunk:
@@ -339,12 +342,13 @@ class Chunk:
         for page in self._pages:
             yield Piece(page.values, partial(self._part, page, words, is_text))
 
-    def _part(self, page: Header, words: Texts | None, is_text: bool) -> Part:
+    def _part(self, page: Header, words: Texts | None, is_text: bool, wanted: Ints | None) -> Part:
         if page.encoding == PLAIN:
-            return Part(self._plain(self._body(page), page.values, is_text), None)
+            return Part(self._plain(self._body(page), page.values, is_text, wanted), None)
         if words is None:
             raise Unusual
-        return Part(words, self._indices(page, words.total))
+        codes = self._indices(page, words.total)
+        return Part(words, codes if wanted is None else codes[wanted])
 
     def coded(self) -> tuple[Codes, list[bytes]]:
         """Return codes for all rows, and the few strings that they stand for."""
@@ -366,10 +370,10 @@ class Chunk:
             raise Unusual
         return found
 
-    def _plain(self, data: Bytes, values: int, is_text: bool) -> Texts:
+    def _plain(self, data: Bytes, values: int, is_text: bool, wanted: Ints | None = None) -> Texts:
         try:
-            found = of_plain(data, values, self._place.width)
-            if is_text:
+            found = of_plain(data, values, self._place.width, wanted)
+            if is_text and wanted is None:  # rows are wanted of what was read before
                 longest = max((lot.matrix.shape[1] for lot in found.lots), default=0)
                 check_utf8(data, longest)
         except NotFramed as broken:

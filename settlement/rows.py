@@ -253,8 +253,15 @@ def _arrow_piece(column: pa.Array) -> Piece:
         values = values.cast(pa.large_string())
     if is_text(values.type):
         _check_utf8(values)
-    part = Part(texts.of_arrow(values), codes)
-    return Piece(len(column), lambda: part)
+
+    def read_rows(wanted: Ints | None) -> Part:
+        if wanted is None:
+            return Part(texts.of_arrow(values), codes)
+        if codes is None:
+            return Part(texts.of_arrow(values.take(pa.array(wanted))), None)
+        return Part(texts.of_arrow(values), codes[wanted])
+
+    return Piece(len(column), read_rows)
 
 
 def _hashes(pieces: Iterable[Piece], rows: int, hashed: Hash) -> tuple[Lanes, Bools | None]:
@@ -263,7 +270,7 @@ def _hashes(pieces: Iterable[Piece], rows: int, hashed: Hash) -> tuple[Lanes, Bo
     at, words, table, empty = 0, None, hashes, missing
     for count, read_piece in pieces:
         here = slice(at, at + count)
-        some, codes = read_piece()
+        some, codes = read_piece(None)
         if codes is None:
             hashes[here] = hash_texts(some, hashed)
             lacking = some.empty()
@@ -292,11 +299,11 @@ def _picked(pieces: Iterable[Piece], rows: Ints) -> list[tuple[Ints, Lanes]]:
     for count, read_piece in pieces:
         begin, end = np.searchsorted(rows, (at, at + count)).tolist()
         if begin < end:
-            some, codes = read_piece()
-            wanted = rows[begin:end] - at
-            for which, matrix in _chosen(some, wanted if codes is None else codes[wanted]):
+            some, codes = read_piece(rows[begin:end] - at)
+            for which, matrix in some.lots if codes is None else _coded(some, codes):
+                places = which if isinstance(which, np.ndarray) else np.arange(end - begin)
                 ids = lanes(matrix)
-                found.setdefault(ids.shape[1], []).append((which + begin, ids))
+                found.setdefault(ids.shape[1], []).append((places + begin, ids))
         at += count
     return [
         (np.concatenate([w for w, _ in parts]), np.concatenate([i for _, i in parts]))
@@ -304,12 +311,12 @@ def _picked(pieces: Iterable[Piece], rows: Ints) -> list[tuple[Ints, Lanes]]:
     ]
 
 
-def _chosen(some: Texts, wanted: Ints | Codes) -> Iterator[tuple[Ints, Bytes]]:
-    """Yield which of the wanted strings a lot has, and their rows of its matrix."""
-    for own, matrix in some.lots:
+def _coded(words: Texts, codes: Codes) -> Iterator[tuple[Ints, Bytes]]:
+    """Yield which of some codes stand for words of a lot, and these words."""
+    for own, matrix in words.lots:
         if isinstance(own, slice):
-            yield np.arange(len(wanted)), matrix[wanted]
+            yield np.arange(len(codes)), matrix[codes]
             continue
-        places = np.minimum(np.searchsorted(own, wanted), len(own) - 1)
-        which = np.flatnonzero(own[places] == wanted)
+        places = np.minimum(np.searchsorted(own, codes), len(own) - 1)
+        which = np.flatnonzero(own[places] == codes)
         yield which, matrix[places[which]]

@@ -74,21 +74,25 @@ def lanes(matrix: Bytes) -> Lanes:
 # ---------------------------------------------------------------- from Parquet
 
 
-def of_plain(data: Bytes, count: int, width: int | None) -> Texts:
+def of_plain(data: Bytes, count: int, width: int | None, wanted: Ints | None = None) -> Texts:
     """Return the strings of a plain page.
 
     Args:
         data: the page's values; they must fill it exactly.
         count: how many they are.
         width: how long each is where lengths are not written; None where they are.
+        wanted: which are asked for, ascending; all if left out.
 
     Raises:
         NotFramed: the bytes are not so many values, or lengths are too mixed to be sure.
     """
+    chosen = slice(0, count) if wanted is None else wanted
+    total = count if wanted is None else len(wanted)
     if width is not None:
         if data.size != count * width:
             raise NotFramed
-        return Texts(count, [Lot(slice(0, count), _framed(data, count, width))])
+        values = data.reshape(count, width)[chosen]
+        return Texts(total, [Lot(slice(0, total), _framed(values))])
     if count == 0:
         if data.size:
             raise NotFramed
@@ -97,33 +101,37 @@ def of_plain(data: Bytes, count: int, width: int | None) -> Texts:
     if not rest and stride >= FRAME:
         matrix = data.reshape(count, stride)
         if (matrix[:, :FRAME].view(np.uint32) == stride - FRAME).all():
-            return Texts(count, [Lot(slice(0, count), matrix)])
-    starts = _starts(data, count)
-    return Texts(count, list(_by_lanes(data, starts[:-1], np.diff(starts) - FRAME, FRAME)))
+            return Texts(total, [Lot(slice(0, total), matrix[chosen])])
+    bounds = _bounds(data, count)
+    starts, widths = bounds[:-1][chosen], (np.diff(bounds) - FRAME)[chosen]
+    return Texts(total, list(_by_lanes(data, starts, widths, is_framed=True)))
 
 
-def _framed(data: Bytes, count: int, width: int) -> Bytes:
+def _framed(values: Bytes) -> Bytes:
+    count, width = values.shape
     matrix = np.empty((count, FRAME + width), np.uint8)
     matrix[:, :FRAME] = np.frombuffer(width.to_bytes(FRAME, "little"), np.uint8)
-    matrix[:, FRAME:] = data.reshape(count, width)
+    matrix[:, FRAME:] = values
     return matrix
 
 
-def _starts(data: Bytes, count: int) -> Ints:
+def _bounds(data: Bytes, count: int) -> Ints:
     """Return where each framed value begins, and where the last one ends.
 
-    Three zero bytes in a row are taken for the upper part of a length below 256: a guess, good
-    for text, that is then proved link by link: the first value begins where the page does, each
-    ends where the next begins, and the last where the page ends.
+    Text holds no zeros, so those that there are, three for each value, are taken for the upper
+    part of lengths below 256: a guess that then is proved link by link. The first value begins
+    where the page does, each ends where the next begins, and the last where the page ends.
     """
-    zero = data == 0
-    heads = np.flatnonzero(zero[1:-2] & zero[2:-1] & zero[3:])
-    if heads.size != count or heads[0] != 0:
+    zeros = np.flatnonzero(data == 0)
+    if len(zeros) != 3 * count or zeros[0] != 1:
         raise NotFramed
-    starts = np.append(heads, data.size)
-    if not (np.diff(starts) == data[heads].astype(np.int64) + FRAME).all():
+    bounds = np.append(zeros[::3] - 1, data.size)
+    heads = bounds[:-1]
+    if not ((zeros[1::3] == heads + 2) & (zeros[2::3] == heads + 3)).all():
         raise NotFramed
-    return starts
+    if not (np.diff(bounds) == data[heads].astype(np.int64) + FRAME).all():
+        raise NotFramed
+    return bounds
 
 
 def check_utf8(data: Bytes, longest: int) -> None:
@@ -154,7 +162,7 @@ def of_arrow(array: pa.Array) -> Texts:
     if pa.types.is_fixed_size_binary(array.type) and not array.null_count:
         width = array.type.byte_width
         data = _buffer(array.buffers()[1])[array.offset * width : (array.offset + count) * width]
-        return Texts(count, [Lot(slice(0, count), _framed(data, count, width))])
+        return Texts(count, [Lot(slice(0, count), _framed(data.reshape(count, width)))])
     array = array.cast(pa.large_binary())
     if array.null_count:
         array = array.fill_null(b"")
@@ -164,8 +172,8 @@ def of_arrow(array: pa.Array) -> Texts:
     data, widths = _buffer(array.buffers()[2]), np.diff(offsets)
     if (widths == widths[0]).all():
         own = data[offsets[0] : offsets[-1]]
-        return Texts(count, [Lot(slice(0, count), _framed(own, count, int(widths[0])))])
-    return Texts(count, list(_by_lanes(data, offsets[:-1], widths, 0)))
+        return Texts(count, [Lot(slice(0, count), _framed(own.reshape(count, int(widths[0]))))])
+    return Texts(count, list(_by_lanes(data, offsets[:-1], widths, is_framed=False)))
 
 
 def _buffer(buffer: pa.Buffer | None) -> Bytes:
@@ -175,23 +183,26 @@ def _buffer(buffer: pa.Buffer | None) -> Bytes:
 # ---------------------------------------------------------------- of many widths
 
 
-def _by_lanes(data: Bytes, starts: Ints, widths: Ints, framed: int) -> Iterator[Lot]:
-    """Gather values into a matrix for each number of lanes; ``framed`` bytes of length lead."""
+def _by_lanes(data: Bytes, starts: Ints, widths: Ints, *, is_framed: bool) -> Iterator[Lot]:
+    """Gather values into a matrix for each number of lanes; their lengths may lead them."""
     needed = (widths + (FRAME + LANE - 1)) // LANE
     for count in np.flatnonzero(np.bincount(needed)).tolist():
         rows = np.flatnonzero(needed == count)
-        size = count * LANE
-        matrix = np.zeros((len(rows), size), np.uint8)
-        _gather(data, starts[rows], matrix[:, FRAME - framed :])
-        matrix[:, :FRAME] = widths[rows].astype(np.uint32)[:, None].view(np.uint8)
+        size, own = count * LANE, widths[rows]
+        if is_framed:
+            matrix = _windows(data, starts[rows], size)
+        else:
+            matrix = np.empty((len(rows), size), np.uint8)
+            matrix[:, :FRAME] = own.astype(np.uint32)[:, None].view(np.uint8)
+            matrix[:, FRAME:] = _windows(data, starts[rows], size - FRAME)
         last = matrix.view(np.uint64)[:, -1]
-        last &= _LAST[widths[rows] + FRAME - (size - LANE)]
+        last &= _LAST[own + FRAME - (size - LANE)]
         yield Lot(rows, matrix)
 
 
-def _gather(data: Bytes, starts: Ints, out: Bytes) -> None:
-    """Copy to each row of ``out`` what begins at its start, as far as there is data."""
-    size = out.shape[1]
+def _windows(data: Bytes, starts: Ints, size: int) -> Bytes:
+    """Return so many bytes from each start on, as far as there are data."""
+    out = np.zeros((len(starts), size), np.uint8)
     whole = int(np.searchsorted(starts, data.size - size, side="right")) if size else 0
     if whole:
         windows = np.ndarray((data.size - size + 1,), f"V{size}", data, 0, (1,))
@@ -199,3 +210,4 @@ def _gather(data: Bytes, starts: Ints, out: Bytes) -> None:
     for row, start in enumerate(starts[whole:].tolist(), whole):
         rest = data[start : start + size]
         out[row, : len(rest)] = rest
+    return out

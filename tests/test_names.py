@@ -35,7 +35,7 @@ def piece(accounts: list[str | None], as_codes: bool = False) -> Piece:
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         array = encoded.dictionary
     part = Part(texts.of_arrow(array), codes)
-    return Piece(len(accounts), lambda: part)
+    return Piece(len(accounts), lambda _: part)
 
 
 def pieces(accounts: list[str | None], step: int, as_codes: bool) -> Iterator[Piece]:
