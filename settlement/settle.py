@@ -10,12 +10,12 @@ last step, so a plan shows what a run would publish.
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -76,6 +76,9 @@ class Order:
     The limits (see `gates.Limits`) stop a run before it publishes what nobody expects;
     ``approve`` is the digest of the very figures that are to be published all the same, and
     ``given`` the options with which a person gives this order again.
+
+    ``engine`` says what counts: ``local``, or ``spark`` on the cluster ``master`` with the
+    settings ``conf`` (see `cluster.Cluster`). The outcome is the same.
     """
 
     month: Month
@@ -100,6 +103,14 @@ class Order:
     approve: str | None = None
     given: str = ""
     contracts: Contracts | None = None
+    engine: str = "local"
+    master: str | None = None
+    conf: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse settings of a cluster that would silently be left unused."""
+        if self.engine == "local" and (self.master or self.conf):
+            raise WrongUsage("--master and --conf go with --engine spark")
 
     @property
     def limits(self) -> Limits:
@@ -395,6 +406,16 @@ def _find(order: Order, watch: Stopwatch) -> CallLog:
         return logfiles.find(order.logs)
 
 
+def _counter(order: Order) -> Callable[..., Counted]:
+    """Return what counts: this machine, or a cluster."""
+    if order.engine == "local":
+        return partial(usage.count, threads=order.threads)
+    from settlement import spark
+    from settlement.cluster import Cluster
+
+    return partial(spark.count, cluster=Cluster.of(order.master, order.conf))
+
+
 def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress, warn: Warn) -> Counted:
     """Count the month's calls, and refuse an empty month and too many rejects."""
     version = order.prices.version_for(order.month)
@@ -404,12 +425,11 @@ def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress, war
     with watch.stage("days"):
         _check_days(order, log, warn)
     with watch.stage("count"), progress(log.rows, log.size) as advance:
-        counted = usage.count(
+        counted = _counter(order)(
             log,
             order.month.period(order.prices.zone),
             version,
             naive_zone=order.naive_zone,
-            threads=order.threads,
             keep_rejects=max(int(order.max_rejects * log.rows), KEPT_REJECTS),
             progress=advance,
         )

@@ -192,6 +192,27 @@ counting = options(
         envvar="SETTLE_THREADS",
         help="threads that read the log  [default: one per core]",
     ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "spark"]),
+        default="local",
+        show_default=True,
+        envvar="SETTLE_ENGINE",
+        help="what counts: this machine, or a Spark cluster",
+    ),
+    click.option(
+        "--master",
+        metavar="URL",
+        envvar="SETTLE_MASTER",
+        help="the Spark cluster  [default: spark-submit's]",
+    ),
+    click.option(
+        "--conf",
+        multiple=True,
+        metavar="NAME=VALUE",
+        envvar="SETTLE_CONF",
+        help="a setting of Spark's; may be given again",
+    ),
 )
 
 
@@ -227,14 +248,15 @@ limits = options(
 """When to stop before publishing, for a person to look; each is off unless it is given."""
 _AGAIN = {
     *("logs", "book", "prices", "contracts", "naive_timestamps"),
-    *("max_rejects", "allow_empty", "allow_gap", "require_days"),
+    *("max_rejects", "allow_empty", "allow_gap", "require_days", "engine", "master"),
 }
 
 
 def given_again() -> str:
     """Spell the options that came from a person or the environment, for `settle run` to take.
 
-    Limits are left out: an approval says what is to pass, whatever they are.
+    Limits are left out: an approval says what is to pass, whatever they are. So are a cluster's
+    settings, for a password may be among them.
     """
     context = click.get_current_context()
     words = []

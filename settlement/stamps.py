@@ -127,24 +127,25 @@ class Clock:
         low, high = (self.period.start - _DAY) * scale, (self.period.end + _DAY) * scale
         near = np.flatnonzero((walls >= low) & (walls < high) & ~missing)
         values = np.full(len(walls), _FAR_PAST)
-        for skip_from, skip_to in self._changes.skipped:
+        for skip_from, skip_to in self.changes.skipped:
             gap = (walls[near] >= skip_from * scale) & (walls[near] < skip_to * scale)
             if gap.any():
                 never = walls[near][gap][:1].view(f"datetime64[{unit}]")[0]
                 raise ValueError(f"{never} never was in {self.naive_zone}: clocks skipped it")
-        switches = np.array([at * scale for at in self._changes.walls], np.int64)
-        offsets = np.array(self._changes.offsets, np.int64) * scale
+        switches = np.array([at * scale for at in self.changes.walls], np.int64)
+        offsets = np.array(self.changes.offsets, np.int64) * scale
         values[near] = walls[near] - offsets[np.searchsorted(switches, walls[near], side="right")]
         return values
 
     @cached_property
-    def _changes(self) -> "_Changes":
+    def changes(self) -> "Changes":
+        """How the clocks of the zone run about the month; there must be a zone."""
         assert self.naive_zone is not None
-        return _Changes.near(self.period, self.naive_zone)
+        return Changes.near(self.period, self.naive_zone)
 
 
 @dataclass(frozen=True)
-class _Changes:
+class Changes:
     """How a zone's clocks run: ``offsets[k]`` holds from wall clock second ``walls[k - 1]`` on.
 
     Times that exist twice count the first time. ``skipped`` are wall clock times that clocks
@@ -156,7 +157,7 @@ class _Changes:
     skipped: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
-    def near(cls, period: Period, zone: ZoneInfo) -> "_Changes":
+    def near(cls, period: Period, zone: ZoneInfo) -> "Changes":
         """Find the changes within two days of a period, by looking at every hour."""
         begin, end = period.start - 2 * _DAY, period.end + 2 * _DAY
         changes = cls(offsets=[_offset(begin, zone)])

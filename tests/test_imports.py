@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
 errors progress report inputs
+cluster
 month money
 sheets
 prices
@@ -26,8 +27,9 @@ hashing pages dedup
 names
 logfiles
 rows
-calls days
+calls days forms
 usage
+spark
 book sample
 draft late
 changes check exports publish gates
