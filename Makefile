@@ -8,7 +8,8 @@ PRICES ?= data/price_book.toml
 EXPORTS ?= data/exports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup settle schedule demo test test-long lint lock bench bench-scale clean
+.PHONY: help setup settle schedule demo test test-long lint lock bench bench-scale clean \
+        setup-spark test-spark spark-cluster spark-stop spark-trial
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +44,24 @@ test: setup lint  ## everything CI runs: lint, types, tests
 test-long: setup  ## the random months again, many more of them
 	@SETTLE_TEST_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 0 tests/test_random_months.py
 
+setup-spark: setup $(BIN)/.spark  ## add Spark to .venv, for `--engine spark` (needs Java 17 or newer)
+
+$(BIN)/.spark: requirements-spark.lock | $(BIN)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
+	@touch $@
+
+test-spark: setup-spark  ## every engine's whole conformance suite, on two Spark executors
+	@SETTLE_TEST_SPARK="local-cluster[2,1,1024]" $(BIN)/python -m pytest --timeout 0 tests/test_engines.py
+
+spark-cluster: setup-spark  ## start a Spark cluster here: a master and two workers
+	@$(BIN)/python -m tests.standalone start
+
+spark-stop: setup  ## stop it
+	@$(BIN)/python -m tests.standalone stop
+
+spark-trial: setup-spark  ## settle 20 million calls on that cluster while parts of it are killed
+	@$(BIN)/python -m tests.spark_trial $(or $(CALLS),20000000) build/spark/trial
+
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -66,6 +85,8 @@ lock: setup  ## renew the locks (needs uv)
 	  pyproject.toml --group dev -o requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --constraint requirements.lock --group pyproject.toml:bench -o requirements-bench.lock
+	@echo "pyspark>=4.0,<5" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header - -o requirements-spark.lock
 
 clean:  ## remove what `make settle` made (book and exports of the sample)
 	@rm -rf data/book data/exports
