@@ -313,7 +313,7 @@ class Claims:
             for start, rows in lots:
                 self._scratch.read(start, table[done : done + rows])
                 done += rows
-            groups, instants, cells = (table[:, n].view(np.int64) for n in range(3))
+            groups, instants, cells = np.ascontiguousarray(table[:, :3].T).view(np.int64)
             lost, conflict = losers(groups, table[:, 3:], (instants, self._order(cells)))
             self.conflicts += int(conflict.sum())
             self.duplicates += int((lost & ~conflict).sum())
@@ -328,28 +328,44 @@ def losers(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> tuple[Bools, B
         ids: the real ids as lanes.
         merits: what decides between rows of one id, the most important first; least wins.
     """
-    groups = same_ids(groups, ids)
-    order = np.lexsort((*reversed(merits), groups))
-    first = np.ones(len(order), bool)
-    first[1:] = np.diff(groups[order]) != 0
-    head = order[np.flatnonzero(first)[np.cumsum(first) - 1]] if len(order) else order
-    lost, conflict = np.empty(len(order), bool), np.zeros(len(order), bool)
-    lost[order] = ~first
+    number = same_ids(groups, ids)
+    kept = _one_of_each(number)
+    mixed = np.zeros(len(kept), bool)
+    mixed[number[_differs(merits, kept[number])]] = True
+    rows = np.flatnonzero(mixed[number])  # all rows of other ids are equal: any may be kept
+    order = rows[np.lexsort((*(merit[rows] for merit in reversed(merits)), number[rows]))]
+    best = order[np.flatnonzero(np.diff(number[order], prepend=-1))]
+    kept[number[best]] = best
+    lost = np.ones(len(number), bool)
+    lost[kept[kept >= 0]] = False
+    return lost, _differs(merits, kept[number])
+
+
+def _one_of_each(number: Ints) -> Ints:
+    """Return a row of each number; -1 for numbers of none."""
+    rows = np.full(int(number.max(initial=-1)) + 1, -1)
+    rows[number] = np.arange(len(number))
+    return rows
+
+
+def _differs(merits: tuple[Ints, ...], rows: Ints) -> Bools:
+    """Tell which rows differ in any merit from the row given for each."""
+    differs = np.zeros(len(rows), bool)
     for merit in merits:
-        conflict[order] |= merit[order] != merit[head]
-    return lost, conflict
+        differs |= merit != merit[rows]
+    return differs
 
 
 def same_ids(groups: Ints, ids: Lanes) -> Ints:
     """Split groups of rows of equal hash into groups of equal ids: a number for each row."""
-    _, head, number = np.unique(groups, return_index=True, return_inverse=True)
-    unlike = (ids != ids[head[number]]).any(axis=1)
+    number: Ints = groups - groups.min(initial=np.iinfo(np.int64).max)
+    head = _one_of_each(number)
     mixed = np.zeros(len(head), bool)
-    mixed[number[unlike]] = True
+    mixed[number[(ids != ids[head[number]]).any(axis=1)]] = True
     rows = np.flatnonzero(mixed[number])
     if rows.size:  # chance hits: told apart by sorting all bytes of their ids
         order = rows[np.lexsort((*ids[rows].T, number[rows]))]
         new = np.ones(len(order), bool)
         new[1:] = (np.diff(number[order]) != 0) | (ids[order[1:]] != ids[order[:-1]]).any(axis=1)
-        number[order] = len(head) + np.cumsum(new)
+        number[order] = len(head) - 1 + np.cumsum(new)
     return number

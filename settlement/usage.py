@@ -32,6 +32,7 @@ from settlement.calls import BUCKETS, CHARGED, NUMBER, Batch, Rules, classify, r
 from settlement.dedup import Claim, Claims, Keys, Suspects
 from settlement.hashing import Hash, hash_rows
 from settlement.logfiles import CallLog, InputFile, LogFile, RowGroup, check, check_unchanged
+from settlement.memory import keep_freed
 from settlement.month import Period
 from settlement.names import Names
 from settlement.prices import Version
@@ -118,6 +119,7 @@ def count(
         CannotRead: the operating system refused to read.
         CannotWrite: there is no room for temporary files (`scratch`).
     """
+    keep_freed()
     rules, clock = Rules(version), Clock(period, naive_zone)
     check(log.files, rules.columns, naive_zone)
     threads = threads or os.cpu_count() or 1

@@ -22,7 +22,7 @@ contracts
 rating invoicing ledger
 repricing
 laws
-stamps texts scratch
+stamps texts scratch memory
 hashing pages dedup
 names
 logfiles
