@@ -6,6 +6,7 @@ neither a cluster's defaults nor ``--conf`` can loosen them. Spark itself is imp
 when a session is opened, and no other module opens one.
 """
 
+import logging
 import re
 import signal
 import threading
@@ -125,6 +126,7 @@ def _pyspark() -> Any:
             where="--engine spark",
             cure="pip install 'settlement[spark]', or use the Python that comes with the cluster",
         ) from error
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs what it then raises
     if int(pyspark.__version__.partition(".")[0]) < 4:
         raise BadConfig(
             f"Spark is {pyspark.__version__}",
