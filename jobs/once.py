@@ -5,7 +5,8 @@
 Run it daily, not monthly: a month whose log was late, or whose machine was off, is caught up
 with on the next day. A day on which nothing is due costs a look at the log's footers: files
 that came or changed since a month was settled are named, and the month revised if that is
-asked for.
+asked for. What has come of the months that are not over yet is digested, so that settling them
+has little left to do.
 """
 
 from collections.abc import Iterator
@@ -92,6 +93,14 @@ def settle_due(
         yield f"could not look for late calls: {error}"
     if refusal:
         raise refusal
+    if conditions["engine"] == "local":
+        zone, threads = conditions["naive_timestamps"], conditions["threads"]
+        try:
+            ingested = catchup.ingest(logs, book, price_book, now, zone, threads)
+            if ingested.digested:
+                yield str(ingested)
+        except SettlementError as error:
+            yield f"could not digest the log: {error}"
     if not months:
         yield "nothing is due"
 

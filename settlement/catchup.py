@@ -17,7 +17,9 @@ from settlement.progress import Progress, Warn, silent, unheard
 from settlement.report import grouped
 
 if TYPE_CHECKING:
+    from settlement.ingest import Ingested
     from settlement.late import Late
+    from settlement.prices import PriceBook
     from settlement.settle import Done, Order
 
 
@@ -79,6 +81,22 @@ def revise(late: "Late", order: "Order", below: int, warn: Warn = unheard) -> "D
 
     order = replace(order, revise=True, reason=f"seen unasked: {late}", limit_adjustments=below)
     return settle.run(order, silent, warn)
+
+
+def ingest(
+    logs: str,
+    book: Path,
+    prices: "PriceBook",
+    now: datetime,
+    naive: str | None,
+    threads: int | None,
+) -> "Ingested":
+    """Digest what the log has of months to come; raises what `ingest.ingest` raises."""
+    from settlement import ingest
+
+    return ingest.ingest(
+        ingest.Intake(logs, book, prices, now, naive_timestamps=naive, threads=threads)
+    )
 
 
 def told(done: "Done") -> str:

@@ -68,6 +68,48 @@ def settle() -> None:
     """
 
 
+@settle.command()
+@shell.options(
+    _month,
+    shell.logs,
+    shell.book,
+    shell.prices,
+    shell.naive_timestamps,
+    shell.threads,
+    _json,
+)
+def ingest(month: Month | None, prices: Path, as_json: bool, **options: Any) -> None:
+    """Digest the files of the log that are new, so that settling their months has less to do.
+
+    Without MONTH, for every month after the newest settled one, the one under way included.
+    What they come to is kept in BOOK/.cache, which may be removed at any time.
+
+    \b
+    Examples:
+      settle ingest --logs data/logs --book data/book
+      settle ingest 2026-02
+    """
+    from dataclasses import asdict
+
+    from settlement import ingest as ingesting
+
+    intake = ingesting.Intake(
+        logs=options["logs"],
+        book=options["book"],
+        prices=shell.price_book(prices),
+        now=shell.now(),
+        month=month,
+        naive_timestamps=options["naive_timestamps"],
+        threads=options["threads"],
+    )
+    done = ingesting.ingest(intake)
+    if as_json:
+        made = [asdict(each) | {"month": str(each.month)} for each in done.digested]
+        _print_json(asdict(done) | {"cache": str(done.cache), "digested": made})
+        return
+    click.echo(f"{done.cache}: {done}")
+
+
 _revise = click.option(
     "--revise", is_flag=True, help="state a settled month anew, and post the difference"
 )

@@ -133,9 +133,42 @@ class Keys:
         """Order keys by their first byte and write them."""
         keys, filling.used = filling.keys[: filling.used], 0
         first = keys.view(np.uint8)[7::8]
-        ordered = keys.take(np.argsort(first, kind="stable"))  # of bytes: a radix sort
+        self._append(keys.take(np.argsort(first, kind="stable")))  # of bytes: a radix sort
+
+    def _append(self, ordered: Lanes) -> None:
         bounds = np.append(np.searchsorted(ordered, _FIRSTS), len(ordered))
         self._blocks.append(_Block(self._scratch.append(ordered), bounds))
+
+    @property
+    def position_bits(self) -> int:
+        """How many lower bits of a key are a position."""
+        return self._bits
+
+    def blocks(self) -> Iterator[Lanes]:
+        """Yield all keys by the block, each ordered by its first byte; all must have been added."""
+        self._flush()
+        for block in self._blocks:
+            keys = np.empty(int(block.bounds[-1]), np.uint64)
+            self._scratch.read(block.start, keys)
+            yield keys
+
+    def take_over(self, block: Lanes, position_bits: int, first: int) -> None:
+        """Add a block of other keys, whose positions are taken to begin at ``first``.
+
+        They must have had no more position bits than these: what is left of their hashes then
+        is what these would have kept.
+        """
+        own = np.uint64((1 << position_bits) - 1)
+        keys = (block & self._hash_bits) | ((block & own) + np.uint64(first))
+        if len(keys) >= _BLOCK // 4:
+            self._append(keys)
+        else:  # many small ones would be read bit by bit
+            self.add(keys, (keys & ~self._hash_bits).view(np.int64))
+
+    def _flush(self) -> None:
+        for filling in self._filling.values():
+            self._write(filling)
+        self._filling.clear()
 
     def suspects(self, threads: int = 1, at_most: int = _LOT) -> Iterator[Suspects]:
         """Yield the rows whose hashes are not theirs alone, all rows of an id in one lot.
@@ -143,9 +176,7 @@ class Keys:
         All rows must have been added. A lot has at most ``at_most`` rows, unless one
         partition alone has more.
         """
-        for filling in self._filling.values():
-            self._write(filling)
-        self._filling.clear()
+        self._flush()
         most = int(self._sizes.max(initial=0))
         if most < 2 and not self._sizes.any():
             return

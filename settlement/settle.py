@@ -25,6 +25,7 @@ from settlement import (
     changes,
     days,
     gates,
+    ingest,
     invoicing,
     late,
     laws,
@@ -406,10 +407,11 @@ def _find(order: Order, watch: Stopwatch) -> CallLog:
         return logfiles.find(order.logs)
 
 
-def _counter(order: Order) -> Callable[..., Counted]:
-    """Return what counts: this machine, or a cluster."""
+def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
+    """Return what counts: this machine, with what it has digested before, or a cluster."""
     if order.engine == "local":
-        return partial(usage.count, threads=order.threads)
+        digested = ingest.entries(order.book, log, order.month, order.prices, order.naive_zone)
+        return partial(usage.count, threads=order.threads, entries=digested)
     from settlement import spark
     from settlement.cluster import Cluster
 
@@ -425,7 +427,7 @@ def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress, war
     with watch.stage("days"):
         _check_days(order, log, warn)
     with watch.stage("count"), progress(log.rows, log.size) as advance:
-        counted = _counter(order)(
+        counted = _counter(order, log)(
             log,
             order.month.period(order.prices.zone),
             version,

@@ -158,13 +158,20 @@ contracts = click.option(
     type=click.Path(path_type=Path),
     help="the contract prices  [default: contracts.csv or .parquet beside the price book, if any]",
 )
+naive_timestamps = click.option(
+    "--naive-timestamps",
+    metavar="ZONE",
+    envvar="SETTLE_NAIVE_TIMESTAMPS",
+    help="the zone of timestamps that have none",
+)
+threads = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    envvar="SETTLE_THREADS",
+    help="threads that read the log  [default: one per core]",
+)
 counting = options(
-    click.option(
-        "--naive-timestamps",
-        metavar="ZONE",
-        envvar="SETTLE_NAIVE_TIMESTAMPS",
-        help="the zone of timestamps that have none",
-    ),
+    naive_timestamps,
     click.option(
         "--max-rejects",
         type=share_of,
@@ -186,12 +193,7 @@ counting = options(
         envvar="SETTLE_REQUIRE_DAYS",
         help="refuse a day without a row between days that have some",
     ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1, 1024),
-        envvar="SETTLE_THREADS",
-        help="threads that read the log  [default: one per core]",
-    ),
+    threads,
     click.option(
         "--engine",
         type=click.Choice(["local", "spark"]),

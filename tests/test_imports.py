@@ -26,7 +26,7 @@ stamps texts scratch memory
 hashing pages dedup
 names
 logfiles
-rows
+cache rows
 calls days forms
 usage
 spark
@@ -35,6 +35,7 @@ draft late
 changes check exports publish gates
 explain pricelist diff whatif
 accounts diffs
+ingest
 settle
 plans catchup
 whatifs
