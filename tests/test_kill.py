@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,20 +91,25 @@ def test_killed_at_any_moment(world: World, tmp_path: Path) -> None:
         undisturbed.communicate()
     whole = time.monotonic() - began
     chance = random.Random(20260302)
-    ended: Counter[int] = Counter()
-    for n in range(RANDOM_KILLS):
-        book = tmp_path / str(n)
+    killed = attempt = 0
+    while killed < RANDOM_KILLS and attempt < 5 * RANDOM_KILLS:
+        attempt += 1
+        book = tmp_path / str(attempt)
         shutil.copytree(world.before, book)
+        began = time.monotonic()
         with start(*world.arguments(book), SETTLE_NOW=NOW) as running:
             # One in each part of the duration; imports take the first half, so later ones
             # are drawn more densely.
-            time.sleep(whole * ((n + chance.random()) / RANDOM_KILLS) ** 0.6)
+            time.sleep(whole * ((killed + chance.random()) / RANDOM_KILLS) ** 0.6)
+            is_over = running.poll() is not None
             running.kill()
             running.communicate()
-        ended[running.returncode] += 1
+        assert running.returncode in {0, -signal.SIGKILL}
         assert_recovers(world, book)
-    assert set(ended) <= {0, -signal.SIGKILL}
-    assert ended[-signal.SIGKILL] > RANDOM_KILLS // 2
+        if is_over:  # the machine has become faster: what is measured follows
+            whole = min(whole, time.monotonic() - began) * 0.9
+        killed += running.returncode == -signal.SIGKILL
+    assert killed == RANDOM_KILLS
 
 
 CALLS = ("write", "fsync", "mkdir", "rename", "unlink", "pwrite64", "ftruncate", "rmdir")
