@@ -23,6 +23,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -45,6 +46,7 @@ FORMAT = 1
 """To be raised whenever entries, hashes or what is counted change."""
 NOTES = 1 << 13
 """Notes of so many rows are one piece: few are ever looked at."""
+ENTRY, MEMO = ".entry", ".memo"
 _LOCK = ".lock"
 _NEW = ".new-"
 _MAGIC = b"settled\n"
@@ -214,7 +216,7 @@ class Entry:
     def __init__(self, path: Path, key: Key) -> None:
         self._reader = Reader(path, key.json)
         self.path, self._about = path, self._reader.about
-        self._memo_path = path.with_suffix(".memo")
+        self._memo_path = path.with_suffix(MEMO)
         self._memo_key = {"entry": self._reader.digest}
 
     @property
@@ -351,7 +353,7 @@ class Cache:
 
     def path(self, month: Month, key: Key) -> Path:
         """Return where a key's entry lies, if there is one."""
-        return self.folder / str(month) / f"{key.name}.entry"
+        return self.folder / str(month) / f"{key.name}{ENTRY}"
 
     def find(self, month: Month, keys: Iterable[Key]) -> dict[str, Entry]:
         """Return the entries that there are, by the names of their files."""
@@ -387,6 +389,13 @@ class Cache:
         finally:
             os.close(lock)
 
+    def forget(self, month: Month, key: Key) -> None:
+        """Remove a key's entry and memo, if there are any."""
+        path = self.path(month, key)
+        with writing(path):
+            for left in (path, path.with_suffix(MEMO)):
+                left.unlink(missing_ok=True)
+
     def sweep(self, month: Month, keep: Iterable[Key]) -> int:
         """Remove a month's files but those of some keys; return how many entries that were."""
         kept = {self.path(month, key).stem for key in keep}
@@ -396,7 +405,7 @@ class Cache:
             for file in list(folder.iterdir()) if folder.is_dir() else []:
                 if file.stem not in kept:
                     file.unlink()
-                    removed += file.suffix == ".entry" and not file.name.startswith(_NEW)
+                    removed += file.suffix == ENTRY and not file.name.startswith(_NEW)
             if folder.is_dir() and not kept:
                 folder.rmdir()
         return removed
@@ -405,7 +414,8 @@ class Cache:
         """Return the months that have entries; raises `CannotWrite` where it cannot be seen."""
         with writing(self.folder):
             names = [entry.name for entry in os.scandir(self.folder) if entry.is_dir()]
-        return [Month.parse(name) for name in sorted(names) if len(name) == 7]
+        months = re.compile("[0-9]{4}-(0[1-9]|1[0-2])")
+        return [Month.parse(name) for name in sorted(names) if months.fullmatch(name)]
 
 
 @contextlib.contextmanager

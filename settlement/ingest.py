@@ -53,7 +53,8 @@ class Ingested:
     def __str__(self) -> str:
         rows = sum(each.rows for each in self.digested)
         months = sorted({each.month for each in self.digested})
-        what = f"digested {len(self.digested):,} files, {rows:,} rows"
+        files = f"{len(self.digested):,} file{'s' if len(self.digested) != 1 else ''}"
+        what = f"digested {files}, {rows:,} rows"
         if months:
             what += f" ({', '.join(map(str, months))})"
         left = sum(not each.size for each in self.digested)
@@ -150,6 +151,7 @@ def _digest(cache: Cache, log: CallLog, file: LogFile, month: Month, intake: Int
     """Write the entry of a file."""
     key = intake.key(month, file)
     path = cache.path(month, key)
+    cache.forget(month, key)  # what is damaged, and a memo of it
     alone = CallLog(log.root, (file,), 0, log.filesystem)
     with Writer(path) as writer:
         about = usage.digest(

@@ -30,7 +30,7 @@ from settlement.prices import PriceBook
 from settlement.texts import Bytes, Lanes
 from settlement.usage import Counted, count
 from tests import months, small
-from tests.logs import MONTH, PERIOD, VERSION, Row, call, write
+from tests.logs import MONTH, PERIOD, PRICES, VERSION, Row, call, write
 from tests.processes import PROGRAM, environment, start, tables_of
 from tests.test_random_months import EXAMPLES, order_for
 
@@ -302,6 +302,17 @@ def test_a_damaged_entry_is_digested_again(tmp_path: Path) -> None:
     assert ingest(intake(world)).kept == 2
 
 
+def test_a_damaged_memo_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text(PRICES)
+    log_of(tmp_path / "logs", *FILES)
+    ingest(intake(tmp_path))
+    memo = files_of(tmp_path / "book", ".memo")[0]
+    memo.write_bytes(memo.read_bytes()[:-1])
+    assert len(ingest(intake(tmp_path)).digested) == 1
+    assert ingest(intake(tmp_path)).kept == len(FILES)
+    assert memo.exists()
+
+
 def test_the_book_does_not_know_its_cache(tmp_path: Path) -> None:
     world = small.write_world(tmp_path, "2026-01")
     ingest(intake(world))
@@ -378,4 +389,4 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     process = start(*command(world, "ingest"), SETTLE_NOW="2026-03-02T00:00:00Z")
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
-    assert "digested 1 files, 3 rows (2026-01); kept 0, removed 0 entries" in out
+    assert "digested 1 file, 3 rows (2026-01); kept 0, removed 0 entries" in out

@@ -79,6 +79,15 @@ def test_once_settles_what_is_due_in_order_and_then_nothing(tmp_path: Path) -> N
     assert published(world) == ["2026-01 r1", "2026-02 r1"]
 
 
+def test_once_digests_what_has_come_of_the_months_under_way(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2026-02", "2026-03")
+    lines = run_once(world).stderr.splitlines()
+    assert lines[0].startswith("2026-02 r1: published")
+    assert lines[1:] == ["digested 1 file, 3 rows (2026-03); kept 0, removed 0 entries"]
+    assert len(list((world / "book/.cache/2026-03").iterdir())) == 1
+    assert run_once(world).stderr == "nothing is due\n"
+
+
 def test_once_takes_options_before_the_environment(tmp_path: Path) -> None:
     world = write_world(tmp_path, "2026-01", "2026-02")
     done = run_once(
