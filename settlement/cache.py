@@ -44,7 +44,7 @@ from settlement.texts import Ints, Lanes
 FOLDER = ".cache"
 FORMAT = 1
 """To be raised whenever entries, hashes or what is counted change."""
-NOTES = 1 << 13
+NOTES = 1 << 11
 """Notes of so many rows are one piece: few are ever looked at."""
 ENTRY, MEMO = ".entry", ".memo"
 _LOCK = ".lock"
@@ -261,8 +261,8 @@ class Entry:
         return found
 
     @cached_property
-    def _firsts(self) -> list[int]:
-        return [first for first, _ in self._about["notes"]]
+    def _firsts(self) -> Ints:
+        return np.array([first for first, _ in self._about["notes"]], np.int64)
 
     @cached_property
     def memo(self) -> "Memo | None":

@@ -392,20 +392,24 @@ class _Counting:
     ) -> Iterator[tuple[_Task, Ints, Ints]]:
         """Claim what memos know; yield what must be read from the log all the same.
 
-        That is every other row, unless no row of its group has the same rest of the hash.
+        That is every other row, unless no row of its group has the same rest of the hash. Who
+        writes memos reads these too: what a memo knows need never be looked up again.
         """
         looked = list(_in_parallel(partial(self._look_up, claims), again, threads))
         if not looked:
             return
         groups = np.concatenate([groups for _, _, groups, _, _ in looked])
         rests = np.concatenate([rests for _, _, _, rests, _ in looked])
+        is_open = np.concatenate([is_open for _, _, _, _, is_open in looked])
+        rows = np.flatnonzero(np.bincount(groups, is_open)[groups])  # of groups with such rows
         _, number, alike = np.unique(
-            groups.view(np.uint64) << np.uint64(32) | rests,
+            groups[rows].view(np.uint64) << np.uint64(32) | rests[rows],
             return_inverse=True,
             return_counts=True,
         )
-        wanted = (alike > 1)[number]
-        wanted &= np.concatenate([is_open for _, _, _, _, is_open in looked])
+        wanted = np.zeros(len(groups), bool)
+        wanted[rows] = (alike > 1)[number] if self._memos is None else True
+        wanted &= is_open
         end = 0
         for task, positions, groups, _, _ in looked:
             begin, end = end, end + len(positions)

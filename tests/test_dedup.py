@@ -146,6 +146,27 @@ def test_more_rows_than_positions_can_tell_apart_are_refused() -> None:
         Keys(1 << 45)
 
 
+@settings(deadline=None, max_examples=50)
+@given(IDS, st.integers(0, 60), st.sampled_from([2, 16, 1 << 18]))
+def test_keys_taken_over_find_the_same_suspects(ids: list[bytes], cut: int, block: int) -> None:
+    """As if all rows had been added to one, whatever the blocks."""
+    hashes = hash_texts(texts.of_arrow(pa.array(ids, pa.binary())), all_different)
+    rows = np.arange(len(ids))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dedup, "_BLOCK", block)
+        patch.setattr(dedup, "_JOINED", 2)
+        whole, part, joined = Keys(len(ids)), Keys(len(ids[cut:])), Keys(len(ids))
+        whole.add(hashes, rows)
+        part.add(hashes[cut:], rows[: len(ids[cut:])])
+        joined.add(hashes[:cut], rows[:cut])
+        for keys in part.blocks():
+            joined.take_over(keys, part.position_bits, cut)
+        one, two = ([lot.positions.tolist() for lot in each.suspects()] for each in (whole, joined))
+        for each in (whole, part, joined):
+            each.close()
+    assert one == two
+
+
 # ---------------------------------------------------------------- who wins
 
 ROWS = st.lists(
