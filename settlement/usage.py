@@ -251,12 +251,18 @@ class _Counting:
         self._memos = memos
         self._numbers = _Numbers() if entries else None
         self._keeps_rests = bool(entries) or digesting
+        position = self._plan(entries or {}, digesting)
+        self._keys = Keys(position) if rules.version.deduplicate else None
+        self._notes = _Notes() if rules.version.deduplicate else None
+
+    def _plan(self, entries: Mapping[str, Entry], digesting: bool) -> int:
+        """List what is to be done; return how many positions rows are given."""
         position = 0
-        for file in log.files:
-            entry = (entries or {}).get(file.name)
+        for file in self.log.files:
+            entry = entries.get(file.name)
             first = position
             for group in file.groups:
-                if clock.excludes(file.types["timestamp"], group.span):
+                if self.clock.excludes(file.types["timestamp"], group.span):
                     if not entry:
                         self._counts[NUMBER["outside_month"]] += group.rows
                         self._advance(group)
@@ -268,8 +274,7 @@ class _Counting:
                 position = first + file.rows
             if entry:
                 self.known.append(_Known(file, entry, first))
-        self._keys = Keys(position) if rules.version.deduplicate else None
-        self._notes = _Notes() if rules.version.deduplicate else None
+        return position
 
     def close(self) -> None:
         """Give the disk space of scratch files back."""
