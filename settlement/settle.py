@@ -55,11 +55,9 @@ from settlement.logfiles import CallLog, InputFile
 from settlement.month import Month, is_over, months_between, zone_named
 from settlement.prices import PriceBook
 from settlement.progress import Progress, Warn, silent, unheard
-from settlement.usage import Counted
+from settlement.usage import KEPT_REJECTS, Counted
 from settlement.whatif import Effect
 
-KEPT_REJECTS = 1_000_000
-"""How many rejected rows are kept whatever share of the log they are."""
 SHOWN_REJECTS = 10
 """How many rejected rows a refusal shows."""
 

@@ -34,7 +34,8 @@ from settlement.logfiles import CallLog, InputFile, LogFile, check, check_unchan
 from settlement.month import UNITS_PER_SECOND, Period
 from settlement.prices import Version
 from settlement.stamps import Clock, Stamps
-from settlement.usage import KEPT_REJECTS, ROWS, Counted, Progress
+from settlement.tables import ROWS
+from settlement.usage import KEPT_REJECTS, Counted, Progress
 
 BUCKETS = (
     "rejected.missing_timestamp",

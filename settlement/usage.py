@@ -45,28 +45,13 @@ from settlement.pages import Part, Piece
 from settlement.prices import Version
 from settlement.scratch import Scratch
 from settlement.stamps import Clock
+from settlement.tables import ROWS
 from settlement.texts import Bools, Codes, Ints, Lanes, of_arrow
 
 Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-ROWS = (
-    "read",
-    "billed",
-    "duplicate",
-    "conflict",
-    "outside_month",
-    "unbilled_interface",
-    "unbillable_status",
-    "rejected.missing_timestamp",
-    "rejected.missing_request_id",
-    "rejected.missing_account_id",
-    "rejected.unknown_interface",
-    "rejected.wrong_item",
-    "rejected.missing_status",
-)
-"""What is told of the rows, in the order in which a settlement lists it."""
 KEPT_REJECTS = 1_000_000
 _FIRST_REJECTS = 10
 _ONE = np.int64(1)

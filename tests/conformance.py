@@ -25,7 +25,8 @@ from settlement.errors import BadInput, MissingInput, SettlementError
 from settlement.logfiles import CallLog, find
 from settlement.month import Month, Period
 from settlement.prices import PriceBook, Version
-from settlement.usage import ROWS, Counted
+from settlement.tables import ROWS
+from settlement.usage import Counted
 from tests import months, reference
 from tests.logs import PERIOD, PRICES, SCHEMA, START, VERSION, Row, call, table, version, write
 from tests.small_logs import not_utf8

@@ -16,8 +16,9 @@ from settlement import rows as rows_module
 from settlement.calls import BUCKETS
 from settlement.errors import BadInput
 from settlement.logfiles import find
+from settlement.tables import ROWS
 from settlement.texts import Bytes, Lanes
-from settlement.usage import ROWS, Counted, count
+from settlement.usage import Counted, count
 from tests.logs import PERIOD, SCHEMA, START, VERSION, Row, call, table, version, write
 
 END = PERIOD.end * 10**6 - START

@@ -203,7 +203,7 @@ def _settling(work: Work, usage: "pd.DataFrame") -> Callable[[Month], None]:
 
     log = work.log / "log.parquet"
     pq.write_table(pa.table({"timestamp": pa.array([], pa.timestamp("us", "UTC"))}), log)
-    rows = dict.fromkeys(seam.ROWS, 0)
+    rows = dict.fromkeys(tables.ROWS, 0)
     rows["read"] = rows["billed"] = int(usage["calls"].sum())
     counted = seam.Counted(usage, rows, tables.empty(tables.REJECTS), (), 0)
 

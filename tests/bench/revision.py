@@ -51,7 +51,7 @@ def made(accounts: int) -> pd.DataFrame:
 def handed_over(rows: pd.DataFrame) -> None:
     """Let every count come to this usage."""
     billed = int(rows["calls"].sum())
-    buckets = dict.fromkeys(usage.ROWS, 0) | {"read": billed, "billed": billed}
+    buckets = dict.fromkeys(tables.ROWS, 0) | {"read": billed, "billed": billed}
     counted = Counted(rows, buckets, tables.empty(tables.REJECTS), (), 0)
     usage.count = lambda *_args, **_options: counted
 
