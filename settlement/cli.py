@@ -322,7 +322,8 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
     Example:
       settle show 2026-02 0100000042
     """
-    settlement = _settlement(book, month)
+    revisions = _revisions(book, month)
+    settlement = revisions[-1]
     if account is None:
         if as_json:
             _print_json(dict(settlement.manifest))
@@ -333,7 +334,7 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
         return
     from settlement import accounts
 
-    found = accounts.find(Book.open(book).revisions(settlement.month), account)
+    found = accounts.find(revisions, account)
     if as_json:
         _print_json(found)
     else:
@@ -392,9 +393,10 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
     from dataclasses import asdict
 
     from settlement.explain import explain as derive
+    from settlement.explain import shown
 
-    settlement = _settlement(book, month)
-    sections = derive(Book.open(book).revisions(settlement.month), account)
+    revisions = _revisions(book, month)
+    settlement, sections = revisions[-1], derive(revisions, account)
     if as_json:
         sections_json = [asdict(section) for section in sections]
         _print_json(
@@ -403,15 +405,7 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
         )
         return
     click.echo(f"{settlement.name}, account {safe(account)}")
-    rows: list[tuple[str, ...]] = []
-    breaks: dict[int, str] = {}
-    for section in sections:
-        breaks[len(rows)] = safe(section.heading)
-        rows += [(safe(step.what), safe(step.how), step.result) for step in section.steps]
-    for position, line in enumerate(aligned(rows, right=[2], indent="  ").splitlines()):
-        if position in breaks:
-            click.echo(breaks[position])
-        click.echo(line)
+    click.echo(shown(sections))
 
 
 @settle.command()
@@ -441,11 +435,11 @@ def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
 
     from settlement import exports, tables
 
-    settlement = _settlement(book, month)
+    revisions = _revisions(book, month)
+    settlement = revisions[-1]
     if out.resolve().is_relative_to(book.resolve()):
         raise click.UsageError("--out lies in the book, where nothing may change; name another")
     wanted = {table.name: settlement.published(table) for table in (tables.INVOICES, tables.LINES)}
-    revisions = Book.open(book).revisions(settlement.month)
     wanted["entries"] = concat_tables([each.published(tables.ENTRIES) for each in revisions])
     control = exports.export(
         wanted,
@@ -597,8 +591,8 @@ def _order(month: Month | None, prices: Path, contracts: Path | None, **options:
     )
 
 
-def _settlement(book: Path, month: Month | None) -> Settlement:
-    """Return a month's newest settlement; without a month, of the one that last ended."""
+def _revisions(book: Path, month: Month | None) -> tuple[Settlement, ...]:
+    """Return a month's settlements, oldest first; without a month, of the one that last ended."""
     opened = Book.open(book)
     if month is None and opened.settlements:
         month = last_ended(shell.now(), opened.settlements[-1].price_book.zone)
@@ -606,7 +600,8 @@ def _settlement(book: Path, month: Month | None) -> Settlement:
         raise MissingInput(
             "no month is settled yet", where=str(book), cure="settle one with: settle run"
         )
-    return opened.settlement(month)
+    opened.settlement(month)
+    return opened.revisions(month)
 
 
 def _print_json(value: Mapping[str, Any]) -> None:

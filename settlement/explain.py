@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from settlement.book import Settlement
 from settlement.contracts import Terms
 from settlement.errors import MissingInput
 from settlement.prices import Item, Version
+from settlement.report import aligned, safe
 
 Record = dict[Hashable, Any]
 """One row of a table, by column."""
@@ -71,6 +73,18 @@ def explain(revisions: Sequence[Settlement], account: str) -> list[Section]:
         sections.append(Section(f"invoice 账单 {settlement.month}", tuple(_invoice(bill, lines))))
     nothing = Section("ledger 资金", (Step("no entries", "nothing to move", ""),))
     return sections + (moved or [nothing])
+
+
+def shown(sections: Sequence[Section]) -> str:
+    """Return a derivation for a person: the steps of all sections in the same columns."""
+    steps = [step for section in sections for step in section.steps]
+    rows = [(safe(step.what), safe(step.how), step.result) for step in steps]
+    lines = iter(aligned(rows, right=[2], indent="  ").splitlines())
+    return "\n".join(
+        line
+        for section in sections
+        for line in (safe(section.heading), *islice(lines, len(section.steps)))
+    )
 
 
 def nothing_of(account: str, settlement: Settlement) -> MissingInput:
