@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from settlement.hashing import Hash, hash_rows
-from settlement.logfiles import CallLog, LogFile, RowGroup, is_text, needed
-from settlement.names import EMPTY, Names
 from settlement.prices import Version
-from settlement.rows import Coded, Rows, read
-from settlement.stamps import Clock, Stamps
-from settlement.texts import Bools, Codes, Ints, Lanes
+from settlement.scan.hashing import Hash, hash_rows
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup, is_text, needed
+from settlement.scan.names import EMPTY, Names
+from settlement.scan.rows import Coded, Rows, read
+from settlement.scan.stamps import Clock, Stamps
+from settlement.scan.texts import Bools, Codes, Ints, Lanes
 
 Small = np.ndarray[Any, np.dtype[np.int8]]
 

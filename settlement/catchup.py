@@ -65,7 +65,8 @@ def look_for_late(book: Path, logs: str) -> Iterator["Late"]:
 
     Reads the footers of the whole log. Raises what `logfiles.find` and `late.look` raise.
     """
-    from settlement import late, logfiles
+    from settlement import late
+    from settlement.scan import logfiles
 
     opened = Book.open(book)
     if opened.settlements:

@@ -18,7 +18,7 @@ from settlement.contracts import Contracts
 from settlement.draft import Draft
 from settlement.errors import SettlementError
 from settlement.laws import Posted, Statement
-from settlement.logfiles import InputFile
+from settlement.scan.logfiles import InputFile
 
 
 @dataclass(frozen=True)

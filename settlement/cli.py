@@ -220,9 +220,9 @@ def plan(month: Month | None, what_if: bool, as_json: bool, **options: Any) -> N
       settle plan 2026-02 --revise
       settle plan 2026-02 --prices next.toml
     """
-    from settlement import plans, whatifs
     from settlement import settle as settling
     from settlement.progress import bar
+    from settlement.show import plans, whatifs
 
     order = _order(month, **options)
     if what_if and order.revise:
@@ -332,7 +332,7 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
         click.echo(f"{settlement.name}: published {manifest['created_at']}, {settlement.folder}")
         click.echo(summary(manifest, settlement.price_book.currency.code))
         return
-    from settlement import accounts
+    from settlement.show import accounts
 
     found = accounts.find(revisions, account)
     if as_json:
@@ -362,8 +362,8 @@ def diff(month: Month, before: int | None, after: int | None, book: Path, as_jso
       settle diff 2026-02
       settle diff 2026-02 r1 r3 --json
     """
-    from settlement import diffs
     from settlement.diff import Side, compare
+    from settlement.show import diffs
 
     opened = Book.open(book)
     newest = opened.settlement(month).revision
@@ -392,8 +392,8 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
     """
     from dataclasses import asdict
 
-    from settlement.explain import explain as derive
-    from settlement.explain import shown
+    from settlement.show.explain import explain as derive
+    from settlement.show.explain import shown
 
     revisions = _revisions(book, month)
     settlement, sections = revisions[-1], derive(revisions, account)
@@ -510,7 +510,7 @@ def prices(prices: Path, contracts: Path | None, as_json: bool) -> None:
     Example:
       settle prices --prices data/price_book.toml
     """
-    from settlement import pricelist
+    from settlement.show import pricelist
 
     book = shell.price_book(prices)
     agreed = shell.contract_prices(contracts, prices, book)

@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
-from settlement.logfiles import CallLog, LogFile, RowGroup, columns, read_stamps
 from settlement.month import UNITS_PER_SECOND, Month
-from settlement.stamps import Clock
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup, columns, read_stamps
+from settlement.scan.stamps import Clock
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 

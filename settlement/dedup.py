@@ -34,8 +34,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from settlement.scratch import Scratch
-from settlement.texts import Bools, Ints, Lanes
+from settlement.scan.scratch import Scratch
+from settlement.scan.texts import Bools, Ints, Lanes
 
 PARTITIONS = 256
 _PARTITION_BITS = 8

@@ -23,7 +23,7 @@ from settlement.tables import (
 )
 
 if TYPE_CHECKING:
-    from settlement.logfiles import InputFile
+    from settlement.scan.logfiles import InputFile
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
-from settlement import logfiles, usage
+from settlement import usage
 from settlement.book import Book
-from settlement.cache import Cache, Damaged, Entry, Key, Writer
-from settlement.logfiles import CallLog, InputFile, LogFile, RowGroup
 from settlement.month import UNITS_PER_SECOND, Month, months_from, zone_named
 from settlement.prices import PriceBook
+from settlement.scan import logfiles
+from settlement.scan.cache import Cache, Damaged, Entry, Key, Writer
+from settlement.scan.logfiles import CallLog, InputFile, LogFile, RowGroup
 from settlement.whatif import counting_of
 
 _DAY = 86_400

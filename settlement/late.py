@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from settlement import inputs, logfiles
+from settlement import inputs
 from settlement.book import Book, Settlement
 from settlement.inputs import Moves
-from settlement.logfiles import CallLog, InputFile, LogFile
 from settlement.month import UNITS_PER_SECOND, Month, Period, zone_named
+from settlement.scan import logfiles
+from settlement.scan.logfiles import CallLog, InputFile, LogFile
 
 _NAMED = 3
 """How many files that are gone a sentence names."""

@@ -30,7 +30,6 @@ from settlement import (
     late,
     laws,
     ledger,
-    logfiles,
     money,
     publish,
     repricing,
@@ -51,10 +50,11 @@ from settlement.errors import (
 )
 from settlement.gates import Before, Limits, in_month, rejected
 from settlement.laws import Statement
-from settlement.logfiles import CallLog, InputFile
 from settlement.month import Month, is_over, months_between, zone_named
 from settlement.prices import PriceBook
 from settlement.progress import Progress, Warn, silent, unheard
+from settlement.scan import logfiles
+from settlement.scan.logfiles import CallLog, InputFile
 from settlement.usage import KEPT_REJECTS, Counted
 from settlement.whatif import Effect
 
@@ -410,8 +410,8 @@ def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
     if order.engine == "local":
         digested = ingest.entries(order.book, log, order.month, order.prices, order.naive_zone)
         return partial(usage.count, threads=order.threads, entries=digested)
-    from settlement import spark
-    from settlement.cluster import Cluster
+    from settlement.spark import engine as spark
+    from settlement.spark.cluster import Cluster
 
     return partial(spark.count, cluster=Cluster.of(order.master, order.conf))
 

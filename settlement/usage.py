@@ -32,21 +32,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import cache, tables
-from settlement.cache import Damaged, Entry, Memo, Writer
+from settlement import tables
 from settlement.calls import BUCKETS, CHARGED, NUMBER, Batch, Recalled, Rules, classify, recall
 from settlement.dedup import Claim, Claims, Keys, Suspects
-from settlement.hashing import Hash, hash_rows
-from settlement.logfiles import CallLog, InputFile, LogFile, RowGroup, check, check_unchanged
-from settlement.memory import keep_freed
 from settlement.month import Period
-from settlement.names import Names
-from settlement.pages import Part, Piece
 from settlement.prices import Version
-from settlement.scratch import Scratch
-from settlement.stamps import Clock
+from settlement.scan import cache
+from settlement.scan.cache import Damaged, Entry, Memo, Writer
+from settlement.scan.hashing import Hash, hash_rows
+from settlement.scan.logfiles import CallLog, InputFile, LogFile, RowGroup, check, check_unchanged
+from settlement.scan.memory import keep_freed
+from settlement.scan.names import Names
+from settlement.scan.pages import Part, Piece
+from settlement.scan.scratch import Scratch
+from settlement.scan.stamps import Clock
+from settlement.scan.texts import Bools, Codes, Ints, Lanes, of_arrow
 from settlement.tables import ROWS
-from settlement.texts import Bools, Codes, Ints, Lanes, of_arrow
 
 Progress = Callable[[int, int], None]
 _T = TypeVar("_T")

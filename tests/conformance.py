@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from settlement import tables
 from settlement.errors import BadInput, MissingInput, SettlementError
-from settlement.logfiles import CallLog, find
 from settlement.month import Month, Period
 from settlement.prices import PriceBook, Version
+from settlement.scan.logfiles import CallLog, find
 from settlement.tables import ROWS
 from settlement.usage import Counted
 from tests import months, reference

@@ -111,12 +111,6 @@ def forks(scratch: Path) -> Iterator[Forks]:
 
 def serve() -> None:
     """Fork for each request on stdin, and answer with the exit code."""
-    import settlement.check
-    import settlement.diffs
-    import settlement.explain
-    import settlement.exports
-    import settlement.plans
-    import settlement.sample  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

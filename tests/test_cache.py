@@ -17,17 +17,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from settlement import cache as cache_module
 from settlement import dedup, settle, usage
 from settlement.book import Book
-from settlement.cache import Cache, Entry, Key, Writer
 from settlement.errors import BadInput, BookHeld
-from settlement.hashing import Hash, hash_rows
 from settlement.ingest import Intake, ingest
-from settlement.logfiles import CallLog, InputFile, find
 from settlement.month import Month
 from settlement.prices import PriceBook
-from settlement.texts import Bytes, Lanes
+from settlement.scan import cache as cache_module
+from settlement.scan.cache import Cache, Entry, Key, Writer
+from settlement.scan.hashing import Hash, hash_rows
+from settlement.scan.logfiles import CallLog, InputFile, find
+from settlement.scan.texts import Bytes, Lanes
 from settlement.usage import Counted, count
 from tests import months, small
 from tests.logs import MONTH, PERIOD, PRICES, VERSION, Row, call, write

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from settlement import rows as rows_module
 from settlement.calls import BUCKETS, Batch, Rules, _id_cells, classify
 from settlement.errors import BadInput
-from settlement.logfiles import CallLog, LogFile, RowGroup, find
 from settlement.month import Month
-from settlement.names import Names
 from settlement.prices import Version
-from settlement.rows import Coded
-from settlement.stamps import Clock, Span
+from settlement.scan import rows as rows_module
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup, find
+from settlement.scan.names import Names
+from settlement.scan.rows import Coded
+from settlement.scan.stamps import Clock, Span
 from tests.logs import PERIOD, SCHEMA, START, VERSION, Row, call, table, version, write
 
 END = PERIOD.end * 10**6 - START

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import days, logfiles
+from settlement import days
 from settlement.month import Month
+from settlement.scan import logfiles
 from tests.drawn import rows
 from tests.logs import MONTH
 from tests.processes import Finished, Forks

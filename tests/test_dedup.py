@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import dedup, texts
+from settlement import dedup
 from settlement.dedup import Claim, Claims, Finder, Keys, Suspects, losers, same_ids
-from settlement.hashing import hash_rows, hash_texts
-from settlement.texts import Bytes, Lanes, lanes
+from settlement.scan import texts
+from settlement.scan.hashing import hash_rows, hash_texts
+from settlement.scan.texts import Bytes, Lanes, lanes
 
 IDS = st.lists(st.binary(max_size=64), max_size=60)
 

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from settlement import diffs, invoicing, rating, tables
+from settlement import invoicing, rating, tables
 from settlement.diff import Diff, Side, compare
 from settlement.prices import PriceBook
+from settlement.show import diffs
 from tests.drawn import drawn, rows
 from tests.logs import MONTH
 from tests.processes import Finished, Forks

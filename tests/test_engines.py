@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from settlement import spark, usage
-from settlement.cluster import FIXED, Cluster, said
+from settlement import usage
 from settlement.errors import WrongUsage
+from settlement.spark import engine as spark
+from settlement.spark.cluster import FIXED, Cluster, said
 from tests import conformance, months
 from tests.conformance import CASES, REFUSALS, Case, Engine, Refusal
 from tests.logs import PRICES, call, write

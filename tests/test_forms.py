@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from settlement.errors import BadInput
-from settlement.forms import Source, place
-from settlement.logfiles import find
+from settlement.scan.logfiles import find
+from settlement.spark.forms import Source, place
 from tests.logs import SCHEMA, VERSION, call, table, write
 
 TYPES = [

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settlement import hashing, texts
-from settlement.hashing import hash_rows, hash_texts
+from settlement.scan import hashing, texts
+from settlement.scan.hashing import hash_rows, hash_texts
 
 IDS = st.lists(st.binary(max_size=64), max_size=60)
 

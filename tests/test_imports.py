@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
 errors progress report inputs
-cluster
+spark.cluster
 month money
 sheets
 prices
@@ -22,23 +22,23 @@ contracts
 rating invoicing ledger
 repricing
 laws
-stamps texts scratch memory
-hashing pages dedup
-names
-logfiles
-cache rows
-calls days forms
+scan.stamps scan.texts scan.scratch scan.memory
+scan.hashing scan.pages dedup
+scan.names
+scan.logfiles
+scan.cache scan.rows
+calls days spark.forms
 usage
-spark
+spark.engine
 book sample
 draft late
 changes check exports publish gates
-explain pricelist diff whatif
-accounts diffs
+show.explain show.pricelist diff whatif
+show.accounts show.diffs
 ingest
 settle
-plans catchup
-whatifs
+show.plans catchup
+show.whatifs
 shell
 cli
 """
@@ -52,13 +52,18 @@ HEAVY = {"pandas", "numpy", "pyarrow"}
 
 
 def modules(package: str) -> dict[str, Path]:
-    found = {path.stem: path for path in (ROOT / package).glob("*.py")}
-    found.pop("__init__", None)
-    return found
+    """Return the modules of a package by their names in it, ``scan.pages`` say."""
+    top = ROOT / package
+    return {
+        ".".join(path.relative_to(top).with_suffix("").parts): path
+        for path in top.rglob("*.py")
+        if path.name != "__init__.py"
+    }
 
 
 def imported(path: Path, package: str) -> Iterator[str]:
     """Yield every module of a package that a file imports, in functions too."""
+    known = modules(package)
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -70,7 +75,7 @@ def imported(path: Path, package: str) -> Iterator[str]:
         for name in names:
             top, _, rest = name.partition(".")
             if top == package and rest and not rest.startswith("__"):
-                yield rest.partition(".")[0]
+                yield rest if rest in known else rest.rpartition(".")[0]
 
 
 def test_every_module_has_its_layer() -> None:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from settlement import inputs, late, logfiles
+from settlement import inputs, late
 from settlement.book import Book
+from settlement.scan import logfiles
 from tests.processes import Finished, Forks
 from tests.small import write_month, write_world
 from tests.test_jobs import published, run_once

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from settlement import logfiles
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
-from settlement.logfiles import check, find, needed, reading, touching
+from settlement.scan import logfiles
+from settlement.scan.logfiles import check, find, needed, reading, touching
 from settlement.usage import count
 from tests.logs import PERIOD, SCHEMA, START, VERSION, call, table, version, write
 

@@ -5,7 +5,7 @@ import resource
 import numpy as np
 import pytest
 
-from settlement.memory import keep_freed
+from settlement.scan.memory import keep_freed
 
 
 def faults_of_arrays() -> int:

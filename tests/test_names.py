@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import names as module
-from settlement import texts
-from settlement.hashing import hash_rows
-from settlement.names import EMPTY, NULL, Names
-from settlement.pages import Part, Piece
-from settlement.texts import Bytes, Lanes
+from settlement.scan import names as module
+from settlement.scan import texts
+from settlement.scan.hashing import hash_rows
+from settlement.scan.names import EMPTY, NULL, Names
+from settlement.scan.pages import Part, Piece
+from settlement.scan.texts import Bytes, Lanes
 
 
 def constant(matrix: Bytes) -> Lanes:

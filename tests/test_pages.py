@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from settlement.pages import Buffer, Chunk, Unusual, indices, places, unpack
+from settlement.scan.pages import Buffer, Chunk, Unusual, indices, places, unpack
 from tests.test_texts import strings
 
 CODECS = ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]

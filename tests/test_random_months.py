@@ -12,11 +12,12 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from settlement import rows, settle, tables
+from settlement import settle, tables
 from settlement.book import Book
 from settlement.check import check
 from settlement.month import Month
 from settlement.prices import PriceBook
+from settlement.scan import rows
 from settlement.settle import Order
 from tests import months, reference
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from settlement import scratch as module
 from settlement.errors import CannotWrite
-from settlement.scratch import Scratch
+from settlement.scan import scratch as module
+from settlement.scan.scratch import Scratch
 from tests.logs import call, write
 
 
@@ -53,7 +53,7 @@ def test_a_missing_folder_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
 
 COUNT = """
 import resource, sys
-from settlement.logfiles import find
+from settlement.scan.logfiles import find
 from settlement.usage import count
 from tests.logs import PERIOD, VERSION
 log = find(sys.argv[1])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement.texts import NotFramed, Texts, check_utf8, lanes, of_arrow, of_plain
+from settlement.scan.texts import NotFramed, Texts, check_utf8, lanes, of_arrow, of_plain
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 WORDS = st.lists(WORD, max_size=50)

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 
 from settlement import dedup, tables
-from settlement import rows as rows_module
 from settlement.calls import BUCKETS
 from settlement.errors import BadInput
-from settlement.logfiles import find
+from settlement.scan import rows as rows_module
+from settlement.scan.logfiles import find
+from settlement.scan.texts import Bytes, Lanes
 from settlement.tables import ROWS
-from settlement.texts import Bytes, Lanes
 from settlement.usage import Counted, count
 from tests.logs import PERIOD, SCHEMA, START, VERSION, Row, call, table, version, write
 
@@ -254,7 +254,7 @@ def test_a_hash_that_always_collides_changes_nothing(tmp_path: Path) -> None:
 def test_batches_and_lots_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = drawn_log(3)
     whole = counted(tmp_path, rows)
-    monkeypatch.setattr("settlement.logfiles.BATCH_ROWS", 17)
+    monkeypatch.setattr("settlement.scan.logfiles.BATCH_ROWS", 17)
     monkeypatch.setattr(dedup, "_BLOCK", 5)
     monkeypatch.setattr(dedup, "_CLAIMS", 3)
     monkeypatch.setattr(dedup.Keys.suspects, "__defaults__", (1, 8))

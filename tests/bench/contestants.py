@@ -89,7 +89,8 @@ def settlement(work: Work, clock: Clock) -> "pa.Table":
     """Count as `settle run` does: find the log and count it through the seam."""
     import pyarrow as pa
 
-    from settlement import logfiles, usage
+    from settlement import usage
+    from settlement.scan import logfiles
 
     version, period = work.version, work.period
     with clock:

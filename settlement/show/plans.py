@@ -3,11 +3,12 @@
 import dataclasses
 from typing import Any
 
-from settlement import __version__, changes, diffs, money, tables
+from settlement import __version__, changes, money, tables
 from settlement.changes import Change
 from settlement.diff import Diff, Side, compare
 from settlement.report import aligned, grouped, safe, seconds, summary
 from settlement.settle import Planned
+from settlement.show import diffs
 
 
 def described(planned: Planned, *, with_diff: bool = True) -> dict[str, Any]:

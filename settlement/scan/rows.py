@@ -16,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from settlement import texts
-from settlement.hashing import Hash, hash_rows, hash_texts
-from settlement.logfiles import (
+from settlement.scan import texts
+from settlement.scan.hashing import Hash, hash_rows, hash_texts
+from settlement.scan.logfiles import (
     CallLog,
     LogFile,
     RowGroup,
@@ -28,10 +28,10 @@ from settlement.logfiles import (
     read_stamps,
     reading,
 )
-from settlement.names import Names
-from settlement.pages import Buffer, Chunk, Part, Piece, Unusual, places
-from settlement.stamps import Clock, Stamps
-from settlement.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
+from settlement.scan.names import Names
+from settlement.scan.pages import Buffer, Chunk, Part, Piece, Unusual, places
+from settlement.scan.stamps import Clock, Stamps
+from settlement.scan.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
 
 QUICK_ROWS = range(1 << 13, (1 << 22) + 1)
 """Row groups of so many rows are read the quick way: it costs a little to begin, and memory."""

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement.hashing import Hash, hash_rows
-from settlement.pages import Piece
-from settlement.texts import FRAME, Bytes, Codes, Ints, Lanes, Texts, lanes
+from settlement.scan.hashing import Hash, hash_rows
+from settlement.scan.pages import Piece
+from settlement.scan.texts import FRAME, Bytes, Codes, Ints, Lanes, Texts, lanes
 
 NULL, EMPTY = 0, 1
 """Numbers that stand for no account: the cell is null, or empty."""

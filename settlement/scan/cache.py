@@ -36,10 +36,10 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.errors import BookHeld, CannotWrite
-from settlement.logfiles import InputFile
 from settlement.month import Month, Period
 from settlement.prices import canonical_json
-from settlement.texts import Ints, Lanes
+from settlement.scan.logfiles import InputFile
+from settlement.scan.texts import Ints, Lanes
 
 FOLDER = ".cache"
 FORMAT = 1

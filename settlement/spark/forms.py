@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from settlement.errors import BadConfig, BadInput
-from settlement.logfiles import CallLog, LogFile, is_text, needed, plain_type
 from settlement.prices import Version
+from settlement.scan.logfiles import CallLog, LogFile, is_text, needed, plain_type
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 from settlement import money, tables
 from settlement.book import Settlement
-from settlement.explain import nothing_of, of_account
 from settlement.report import aligned, safe
+from settlement.show.explain import nothing_of, of_account
 
 
 def find(revisions: Sequence[Settlement], account: str) -> dict[str, Any]:

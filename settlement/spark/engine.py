@@ -27,13 +27,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement import tables
-from settlement.cluster import Cluster, gave_up, said, session
 from settlement.errors import BadInput, MissingInput
-from settlement.forms import Form, Source, place
-from settlement.logfiles import CallLog, InputFile, LogFile, check, check_unchanged, needed
 from settlement.month import UNITS_PER_SECOND, Period
 from settlement.prices import Version
-from settlement.stamps import Clock, Stamps
+from settlement.scan.logfiles import CallLog, InputFile, LogFile, check, check_unchanged, needed
+from settlement.scan.stamps import Clock, Stamps
+from settlement.spark.cluster import Cluster, gave_up, said, session
+from settlement.spark.forms import Form, Source, place
 from settlement.tables import ROWS
 from settlement.usage import KEPT_REJECTS, Counted, Progress
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from settlement.texts import Bytes, Codes, Ints, NotFramed, Texts, check_utf8, of_plain
+from settlement.scan.texts import Bytes, Codes, Ints, NotFramed, Texts, check_utf8, of_plain
 
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
 from settlement.month import Period
 from settlement.prices import Version
-from settlement.stamps import Clock, Span, Stamps
+from settlement.scan.stamps import Clock, Span, Stamps
 
 COLUMNS = ("request_id", "account_id", "interface", "timestamp", "status_code", "item")
 _MAGIC, _MAGIC_ENCRYPTED = b"PAR1", b"PARE"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from settlement.texts import LANE, Bytes, Lanes, Texts
+from settlement.scan.texts import LANE, Bytes, Lanes, Texts
 
 Hash = Callable[[Bytes], Lanes]
 _STEP = 4096

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from settlement import money, plans
+from settlement import money
 from settlement.changes import Movement
 from settlement.money import signed
 from settlement.report import aligned, safe
 from settlement.settle import WhatIf
+from settlement.show import plans
 from settlement.whatif import Class, Reached
 
 WIDEST = 40

@@ -1,0 +1,1 @@
+"""What a person is shown: lists, derivations and tables for a terminal. Nothing decides here."""
