@@ -40,6 +40,8 @@ settle
 show.plans catchup
 show.whatifs
 shell
+commands.shared
+commands.keeping commands.looking commands.sampling commands.settling
 cli
 """
 LAYER = {

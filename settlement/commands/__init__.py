@@ -1,0 +1,1 @@
+"""The commands of ``settle``, grouped by what they are for."""

@@ -1,0 +1,205 @@
+"""Commands that show what stands: settlements, accounts, differences, prices."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from settlement import shell
+from settlement.book import Book, Settlement
+from settlement.commands import shared
+from settlement.month import Month, last_ended, months_between
+from settlement.report import aligned, grouped, safe, summary
+
+if TYPE_CHECKING:
+    from settlement.late import Late
+
+
+@click.command()
+@shell.options(
+    click.option(
+        "--late",
+        is_flag=True,
+        envvar="SETTLE_LATE",
+        help="look for files that came since a month was settled; also asked for by --logs",
+    ),
+    shell.logs,
+    shell.book,
+    shared.as_json,
+)
+def status(late: bool, logs: str, book: Path, as_json: bool) -> None:
+    """List the settled months, and those that are missing.
+
+    With --late or --logs, say too of which settled months the log has calls that were not read.
+
+    \b
+    Examples:
+      settle status --json
+      settle status --late
+    """
+    opened = Book.open(book)
+    months = opened.months
+    missing: list[Month] = []
+    if months:
+        zone = opened.settlements[-1].price_book.zone
+        over = max(last_ended(shell.now(), zone), *months).next
+        missing = [m for m in months_between(min(months), over) if m not in months]
+    # Reading a log takes heavy libraries; who only asks what is settled need not wait for them.
+    found = _late(book, logs) if late or shell.was_typed("logs") else None
+    if as_json:
+        settled = [shared.settled(settlement) for settlement in months.values()]
+        said = {"book": str(book), "settled": settled, "missing": list(map(str, missing))}
+        news = {"late": [each.described() for each in found]} if found is not None else {}
+        shared.print_json(said | news)
+        return
+    if not months:
+        click.echo(f"{book}: no month is settled yet")
+        return
+    heads = ("month", "revision", "accounts", "payable", "frozen", "published")
+    rows = [heads, *(_status_row(opened, settlement) for settlement in months.values())]
+    click.echo(aligned(rows, right=[1, 2, 3, 4]))
+    if missing:
+        click.echo(f"missing: {', '.join(map(str, missing))}")
+    for each in found or ():
+        click.echo(f"late: {safe(str(each))}")
+
+
+def _late(book: Path, logs: str) -> "list[Late]":
+    from settlement import catchup
+
+    return list(catchup.look_for_late(book, logs))
+
+
+def _status_row(book: Book, settlement: Settlement) -> tuple[str, ...]:
+    totals = settlement.manifest["totals"]
+    return (
+        str(settlement.month),
+        str(settlement.revision),
+        f"{totals['accounts']:,}",
+        grouped(totals["payable"]),
+        book.frozen(settlement.month),
+        settlement.manifest["created_at"],
+    )
+
+
+@click.command()
+@shell.options(shared.month, click.argument("account", required=False), shell.book, shared.as_json)
+def show(month: Month | None, account: str | None, book: Path, as_json: bool) -> None:
+    """Show a settlement, or one ACCOUNT's invoice and entries.
+
+    \b
+    Example:
+      settle show 2026-02 0100000042
+    """
+    revisions = shared.revisions(book, month)
+    settlement = revisions[-1]
+    if account is None:
+        if as_json:
+            shared.print_json(dict(settlement.manifest))
+            return
+        manifest = settlement.manifest
+        click.echo(f"{settlement.name}: published {manifest['created_at']}, {settlement.folder}")
+        click.echo(summary(manifest, settlement.price_book.currency.code))
+        return
+    from settlement.show import accounts
+
+    found = accounts.find(revisions, account)
+    if as_json:
+        shared.print_json(found)
+    else:
+        click.echo(accounts.shown(found))
+
+
+@click.command()
+@shell.options(
+    click.argument("month", type=shell.month_of, metavar="MONTH"),
+    *(
+        click.argument(name, type=shell.revision_of, required=False, metavar=f"[{label}]")
+        for name, label in (("before", "rA"), ("after", "rB"))
+    ),
+    shell.book,
+    shared.as_json,
+)
+def diff(month: Month, before: int | None, after: int | None, book: Path, as_json: bool) -> None:
+    """Show what changed from revision rA of MONTH to rB, and why.
+
+    Left out, they are the last two; with rA alone, rB is the newest. r0 stands for the time
+    before the month was settled, when there was nothing.
+
+    \b
+    Examples:
+      settle diff 2026-02
+      settle diff 2026-02 r1 r3 --json
+    """
+    from settlement.diff import Side, compare
+    from settlement.show import diffs
+
+    opened = Book.open(book)
+    newest = opened.settlement(month).revision
+    after = newest if after is None else after
+    before = after - 1 if before is None else before
+    sides = [
+        Side.of(opened.revision(month, revision)) if revision else Side.nothing()
+        for revision in (before, after)
+    ]
+    found = compare(*sides)
+    if as_json:
+        shared.print_json({"month": str(month)} | diffs.described(found))
+    else:
+        click.echo(f"{month}: {found.before.name} → {found.after.name}")
+        click.echo(diffs.shown(found))
+
+
+@click.command()
+@shell.options(shared.month, click.argument("account"), shell.book, shared.as_json)
+def explain(month: Month | None, account: str, book: Path, as_json: bool) -> None:
+    """Derive every amount of ACCOUNT in words and numbers: why is the bill what it is?
+
+    \b
+    Example:
+      settle explain 2026-02 0100000042
+    """
+    from dataclasses import asdict
+
+    from settlement.show.explain import explain as derive
+    from settlement.show.explain import shown
+
+    revisions = shared.revisions(book, month)
+    settlement, sections = revisions[-1], derive(revisions, account)
+    if as_json:
+        sections_json = [asdict(section) for section in sections]
+        shared.print_json(
+            {"month": str(settlement.month), "revision": settlement.revision}
+            | {"account_id": account, "sections": sections_json}
+        )
+        return
+    click.echo(f"{settlement.name}, account {safe(account)}")
+    click.echo(shown(sections))
+
+
+@click.command()
+@shell.options(shell.prices, shell.contracts, shared.as_json)
+def prices(prices: Path, contracts: Path | None, as_json: bool) -> None:
+    """Print the price book, checked: tiers, and the bounds at which a bill falls.
+
+    Contracts are checked too, and counted as of the month that last ended.
+
+    \b
+    Example:
+      settle prices --prices data/price_book.toml
+    """
+    from settlement.show import pricelist
+
+    book = shell.price_book(prices)
+    agreed = shell.contract_prices(contracts, prices, book)
+    month = last_ended(shell.now(), book.zone)
+    counted = pricelist.contracts_described(agreed, month) if agreed else None
+    if as_json:
+        shared.print_json(pricelist.described(book) | ({"contracts": counted} if counted else {}))
+        return
+    click.echo(pricelist.shown(book))
+    if counted:
+        click.echo(
+            f"\n{safe(counted['file'])}: {counted['rows']:,} rows for {counted['accounts']:,} "
+            f"accounts, {counted['in_force']:,} of them in force in {month}"
+        )

@@ -1,0 +1,226 @@
+"""Commands that count a month: ``run`` publishes it, ``plan`` shows it, ``ingest`` prepares it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from settlement import shell
+from settlement.commands import shared
+from settlement.month import Month, last_ended
+from settlement.report import seconds, summary
+
+if TYPE_CHECKING:
+    from settlement.settle import Done, Order
+
+_months = click.argument(
+    "month",
+    type=shell.months_of,
+    required=False,
+    metavar="[MONTH | FIRST..LAST]",
+    envvar="SETTLE_MONTH",
+)
+_ordering = shell.options(
+    shell.logs,
+    shell.book,
+    shell.prices,
+    shell.contracts,
+    shell.counting,
+    shell.limits,
+    click.option(
+        "--allow-gap",
+        is_flag=True,
+        envvar="SETTLE_ALLOW_GAP",
+        help="settle though an earlier month is not settled",
+    ),
+    shared.as_json,
+)
+
+
+@click.command()
+@shell.options(
+    shared.month,
+    shell.logs,
+    shell.book,
+    shell.prices,
+    shell.naive_timestamps,
+    shell.threads,
+    shared.as_json,
+)
+def ingest(month: Month | None, prices: Path, as_json: bool, **options: Any) -> None:
+    """Digest the files of the log that are new, so that settling their months has less to do.
+
+    Without MONTH, for every month after the newest settled one, the one under way included.
+    What they come to is kept in BOOK/.cache, which may be removed at any time.
+
+    \b
+    Examples:
+      settle ingest --logs data/logs --book data/book
+      settle ingest 2026-02
+    """
+    from dataclasses import asdict
+
+    from settlement import ingest as ingesting
+
+    intake = ingesting.Intake(
+        logs=options["logs"],
+        book=options["book"],
+        prices=shell.price_book(prices),
+        now=shell.now(),
+        month=month,
+        naive_timestamps=options["naive_timestamps"],
+        threads=options["threads"],
+    )
+    done = ingesting.ingest(intake)
+    if as_json:
+        made = [asdict(each) | {"month": str(each.month)} for each in done.digested]
+        shared.print_json(asdict(done) | {"cache": str(done.cache), "digested": made})
+        return
+    click.echo(f"{done.cache}: {done}")
+
+
+_revise = click.option(
+    "--revise", is_flag=True, help="state a settled month anew, and post the difference"
+)
+
+
+@click.command()
+@_months
+@_ordering
+@_revise
+@click.option(
+    "--approve",
+    metavar="DIGEST",
+    envvar="SETTLE_APPROVE",
+    help="publish the figures of this digest, whatever limits they cross",
+)
+@click.option("--reason", metavar="TEXT", help="why it is revised; kept with the settlement")
+def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) -> None:
+    """Settle MONTH and publish it. Doing it again changes nothing.
+
+    FIRST..LAST settles a run of months in order and stops at the first refusal; doing it again
+    resumes. A month older than the newest settled one is only debited.
+
+    \b
+    Examples:
+      settle run 2026-02 --logs data/logs --book data/book
+      settle run 2025-04..2026-02
+      settle run 2026-02 --revise --reason "late calls of 28 February"
+    """
+    from settlement import settle as settling
+    from settlement.progress import bar
+
+    if options["reason"] and not options["revise"]:
+        raise click.UsageError("--reason goes with --revise")
+    if isinstance(month, tuple):
+        _run_months(month, as_json, **options)
+        return
+    order = _order(month, **options)
+    done = settling.run(order, bar, shell.warn)
+    manifest = done.settlement.manifest
+    if as_json:
+        shared.print_json(_done(done))
+        return
+    place = f"{done.settlement.name}: {done.outcome}"
+    if done.outcome != "published":
+        click.echo(f"{place}, nothing to do ({done.settlement.folder})")
+        return
+    click.echo(f"{place} in {done.settlement.folder}")
+    click.echo(summary(manifest, order.prices.currency.code))
+    if contracted := manifest["tables"].get("contract_lines"):
+        click.echo(f"contracts priced {contracted['rows']:,} lines")
+    if done.skipped:
+        click.echo(f"skipped  {done.skipped:,} names beginning with _ or .")
+    click.echo(f"digest   {manifest['digest']}")
+    click.echo(f"took     {seconds(done.seconds)}")
+
+
+def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> None:
+    """Settle a run of months; those before a refusal are told all the same."""
+    from dataclasses import replace
+
+    from settlement import catchup
+    from settlement.progress import bar
+
+    order = _order(months[0], **options)
+    told = []
+    try:
+        for done in catchup.catch_up(
+            months, lambda month: replace(order, month=month), bar, shell.warn
+        ):
+            told.append(_done(done))
+            if not as_json:
+                click.echo(catchup.told(done))
+    finally:
+        if as_json:
+            shared.print_json({"months": told})
+
+
+def _done(done: "Done") -> dict[str, Any]:
+    """Return what a run came to, as `settle run --json` prints it."""
+    return {
+        "outcome": done.outcome,
+        "folder": str(done.settlement.folder),
+        "seconds": done.seconds,
+        "skipped": done.skipped,
+    } | dict(done.settlement.manifest)
+
+
+@click.command()
+@shared.month
+@_ordering
+@_revise
+@click.option(
+    "--what-if",
+    is_flag=True,
+    envvar="SETTLE_WHAT_IF",
+    help="price the settled calls of MONTH by these prices, without reading a log",
+)
+def plan(month: Month | None, what_if: bool, as_json: bool, **options: Any) -> None:
+    """Show what `settle run` would publish, and how it differs from the month before.
+
+    Of a settled month it shows, as `settle diff` does, how it differs from what stands; where
+    prices differ, who would pay more and less if its calls were priced by them, without
+    reading a log (with --revise, the log is counted).
+
+    \b
+    Examples:
+      settle plan 2026-02
+      settle plan 2026-02 --revise
+      settle plan 2026-02 --prices next.toml
+    """
+    from settlement import settle as settling
+    from settlement.progress import bar
+    from settlement.show import plans, whatifs
+
+    order = _order(month, **options)
+    if what_if and order.revise:
+        raise click.UsageError("--what-if reads no log, --revise counts it: choose one")
+    if what_if or settling.asks_what_if(order):
+        effect = settling.what_if(order)
+        if as_json:
+            shared.print_json(whatifs.described(effect))
+        else:
+            click.echo(whatifs.shown(effect))
+        return
+    planned = settling.plan(order, bar, shell.warn)
+    if as_json:
+        shared.print_json(plans.described(planned))
+    else:
+        click.echo(plans.shown(planned))
+
+
+def _order(month: Month | None, prices: Path, contracts: Path | None, **options: Any) -> "Order":
+    """Gather what `run` and `plan` need: price book, contracts, the month, the clock."""
+    from settlement.settle import Order
+
+    price_book = shell.price_book(prices)
+    return Order(
+        month=month or last_ended(shell.now(), price_book.zone),
+        prices=price_book,
+        contracts=shell.contract_prices(contracts, prices, price_book),
+        now=shell.now(),
+        now_set=shell.now_set(),
+        given=shell.given_again(),
+        **options,
+    )

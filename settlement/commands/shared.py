@@ -1,0 +1,44 @@
+"""What several commands share: the month, JSON, and finding a settlement in the book."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from settlement import shell
+from settlement.book import Book, Settlement
+from settlement.errors import MissingInput
+from settlement.month import Month, last_ended
+
+month = click.argument(
+    "month", type=shell.month_of, required=False, metavar="[MONTH]", envvar="SETTLE_MONTH"
+)
+as_json = click.option(
+    "--json", "as_json", is_flag=True, envvar="SETTLE_JSON", help="print one JSON object"
+)
+
+
+def revisions(book: Path, month: Month | None) -> tuple[Settlement, ...]:
+    """Return a month's settlements, oldest first; without a month, of the one that last ended."""
+    opened = Book.open(book)
+    if month is None and opened.settlements:
+        month = last_ended(shell.now(), opened.settlements[-1].price_book.zone)
+    if month is None:
+        raise MissingInput(
+            "no month is settled yet", where=str(book), cure="settle one with: settle run"
+        )
+    opened.settlement(month)
+    return opened.revisions(month)
+
+
+def settled(settlement: Settlement) -> dict[str, Any]:
+    """Return what a list of settlements prints of one in JSON."""
+    keys = ("month", "revision", "number", "totals", "created_at", "digest")
+    return {key: settlement.manifest[key] for key in keys}
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print the one object of a command."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
