@@ -5,6 +5,7 @@ and forks it for each command, which saves the half second of imports: what runs
 process of its own all the same, with its own signals, exit code and output.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 PROGRAM = str(Path(sys.executable).with_name("settle"))
 ROOT = Path(__file__).parent.parent
@@ -111,17 +112,26 @@ def forks(scratch: Path) -> Iterator[Forks]:
 
 def serve() -> None:
     """Fork for each request on stdin, and answer with the exit code."""
-
+    warm_up()
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            _run(request)
+            become(request)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def _run(request: Mapping[str, Any]) -> None:
+def warm_up() -> None:
+    """Import whatever commands import, so that no fork has to."""
+    for name in (
+        *("check", "cli", "exports", "ingest", "sample", "settle"),
+        *("show.accounts", "show.diffs", "show.explain", "show.plans", "show.whatifs"),
+    ):
+        importlib.import_module(f"settlement.{name}")
+
+
+def become(request: Mapping[str, Any]) -> NoReturn:
     """Become a run of the program, as a shell would have started it."""
     import traceback
 
