@@ -156,10 +156,18 @@ class Order:
 
 
 @dataclass
-class Stopwatch:
-    """Seconds per stage of a run, in the order in which they were entered."""
+class Journal:
+    """What a run has come to so far, also where it is refused half-way.
+
+    Seconds per stage, in the order in which they were entered; files, rows and bytes of the log;
+    and, once it is counted, how many rows are in each bucket.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    files: int = 0
+    file_rows: int = 0
+    file_bytes: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -204,7 +212,12 @@ class Planned:
     skipped: int
 
 
-def run(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Done:
+def run(
+    order: Order,
+    progress: Progress = silent,
+    warn: Warn = unheard,
+    journal: Journal | None = None,
+) -> Done:
     """Settle a month and publish it; do nothing where it is settled with the same outcome.
 
     Raises:
@@ -217,66 +230,66 @@ def run(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Done
         StoppedForReview: a limit is crossed, or the figures are not those approved.
         CannotWrite: the file system refused; nothing was published.
     """
-    watch = Stopwatch()
+    journal = journal or Journal()
     _check_month(order)
     book = Book.open(order.book) if order.book.is_dir() else Book(order.book, ())
     _check_book(order, book)
     if order.revise:
         book.settlement(order.month)
-    log = _find(order, watch)
+    log = _find(order, journal)
     if order.month in book.months and not order.revise:
         # Nothing will be written, so the book need not be held, nor even be writable.
-        return _again(order, book, log, watch, progress, warn)
+        return _again(order, book, log, journal, progress, warn)
     with publish.locked(order.book):
         book = Book.open(order.book)
         standing = book.months.get(order.month)
         if standing and not order.revise:  # published by another run meanwhile
-            return _again(order, book, log, watch, progress, warn)
+            return _again(order, book, log, journal, progress, warn)
         _check_book(order, book)
-        if standing and _is_unchanged(order, log, standing, watch):
-            return Done("settled already", standing, watch.seconds, log.skipped)
+        if standing and _is_unchanged(order, log, standing, journal):
+            return Done("settled already", standing, journal.seconds, log.skipped)
         _warn_of_gone(standing, log, warn)
-        draft = _decide(order, book, _count(order, log, watch, progress, warn), watch)
+        draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
         if standing and not changes.differs(draft, standing, book):
-            return Done("same outcome", standing, watch.seconds, log.skipped)
-        with watch.stage("review"):
+            return Done("same outcome", standing, journal.seconds, log.skipped)
+        with journal.stage("review"):
             draft = _reviewed(order, draft, book)
-        with watch.stage("publish"):
+        with journal.stage("publish"):
             settlement = publish.publish(book, draft, order.now)
-    return Done("published", settlement, watch.seconds, log.skipped)
+    return Done("published", settlement, journal.seconds, log.skipped)
 
 
 def _again(
-    order: Order, book: Book, log: CallLog, watch: Stopwatch, progress: Progress, warn: Warn
+    order: Order, book: Book, log: CallLog, journal: Journal, progress: Progress, warn: Warn
 ) -> Done:
     """Settle a settled month: the outcome must be that which stands."""
     standing = book.months[order.month]
-    if _is_unchanged(order, log, standing, watch):
-        return Done("settled already", standing, watch.seconds, log.skipped)
+    if _is_unchanged(order, log, standing, journal):
+        return Done("settled already", standing, journal.seconds, log.skipped)
     _warn_of_gone(standing, log, warn)
-    draft = _decide(order, book, _count(order, log, watch, progress, warn), watch)
+    draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
     difference = changes.difference(draft, standing, book)
     if difference:
         raise _other_outcome(standing, difference)
-    return Done("same outcome", standing, watch.seconds, log.skipped)
+    return Done("same outcome", standing, journal.seconds, log.skipped)
 
 
 def plan(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Planned:
     """Work out what `run` would publish, and write nothing. Raises what `run` raises."""
-    watch = Stopwatch()
+    journal = Journal()
     _check_month(order)
     book = Book.open(order.book)
     if order.revise:
         book.settlement(order.month)
     _check_book(order, book)
-    log = _find(order, watch)
+    log = _find(order, journal)
     standing = book.months.get(order.month)
     _warn_of_gone(standing, log, warn)
-    draft = _decide(order, book, _count(order, log, watch, progress, warn), watch)
-    return _planned(order, draft, book, watch, log.skipped)
+    draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
+    return _planned(order, draft, book, journal, log.skipped)
 
 
-def _planned(order: Order, draft: Draft, book: Book, watch: Stopwatch, skipped: int) -> Planned:
+def _planned(order: Order, draft: Draft, book: Book, journal: Journal, skipped: int) -> Planned:
     """Put a draft beside what stands and the month before."""
     standing = book.months.get(order.month)
     crossed = _crossed(order, draft, book)
@@ -287,7 +300,7 @@ def _planned(order: Order, draft: Draft, book: Book, watch: Stopwatch, skipped: 
         changes.difference(draft, standing, book) if standing else "",
         crossed,
         _approval(order, draft) if crossed else "",
-        watch.seconds,
+        journal.seconds,
         skipped,
     )
 
@@ -337,13 +350,13 @@ def what_if(order: Order) -> WhatIf:
                 where="price book",
                 cure=f"count the log anew: settle plan {order.month} --revise",
             )
-    draft = _decide(replace(order, revise=True), book, _stored(standing), Stopwatch())
+    draft = _decide(replace(order, revise=True), book, _stored(standing), Journal())
     moved = ledger.moved(draft.stated.entries)
     held = 0
     if book.newest_month == order.month:
         held = money.exact_sum(book.open_holds()["amount"].to_numpy())
     return WhatIf(
-        _planned(order, draft, book, Stopwatch(), 0),
+        _planned(order, draft, book, Journal(), 0),
         whatif.effect(
             (standing.table(tables.LINES), draft.stated.lines),
             (standing.table(tables.INVOICES), draft.stated.invoices),
@@ -400,9 +413,11 @@ def _check_book(order: Order, book: Book) -> None:
             )
 
 
-def _find(order: Order, watch: Stopwatch) -> CallLog:
-    with watch.stage("find"):
-        return logfiles.find(order.logs)
+def _find(order: Order, journal: Journal) -> CallLog:
+    with journal.stage("find"):
+        log = logfiles.find(order.logs)
+    journal.files, journal.file_rows, journal.file_bytes = len(log.files), log.rows, log.size
+    return log
 
 
 def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
@@ -416,15 +431,15 @@ def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
     return partial(spark.count, cluster=Cluster.of(order.master, order.conf))
 
 
-def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress, warn: Warn) -> Counted:
+def _count(order: Order, log: CallLog, journal: Journal, progress: Progress, warn: Warn) -> Counted:
     """Count the month's calls, and refuse an empty month and too many rejects."""
     version = order.prices.version_for(order.month)
     if order.contracts:
-        with watch.stage("contracts"):
+        with journal.stage("contracts"):
             order.contracts.in_force(order.month)  # refused here, before the log is read
-    with watch.stage("days"):
+    with journal.stage("days"):
         _check_days(order, log, warn)
-    with watch.stage("count"), progress(log.rows, log.size) as advance:
+    with journal.stage("count"), progress(log.rows, log.size) as advance:
         counted = _counter(order, log)(
             log,
             order.month.period(order.prices.zone),
@@ -433,7 +448,7 @@ def _count(order: Order, log: CallLog, watch: Stopwatch, progress: Progress, war
             keep_rejects=max(int(order.max_rejects * log.rows), KEPT_REJECTS),
             progress=advance,
         )
-    rows = counted.rows
+    journal.rows = rows = counted.rows
     if not in_month(rows) and not order.allow_empty:
         raise MissingInput(
             f"no call in {order.month} among {rows['read']:,} rows",
@@ -493,9 +508,9 @@ def _too_many_rejects(order: Order, counted: Counted) -> BadInput:
     )
 
 
-def _decide(order: Order, book: Book, counted: Counted, watch: Stopwatch) -> Draft:
+def _decide(order: Order, book: Book, counted: Counted, journal: Journal) -> Draft:
     """Turn the counts into a draft that obeys the laws."""
-    with watch.stage("rate"):
+    with journal.stage("rate"):
         version = order.prices.version_for(order.month)
         lines, contract_lines = repricing.rate(counted.usage, version, order.terms)
         invoices = invoicing.invoice(lines, order.prices.currency)
@@ -594,7 +609,7 @@ def _refuse_broken(broken: list[str]) -> None:
         raise AssertionError("a law is broken, nothing was published: " + " · ".join(broken))
 
 
-def _is_unchanged(order: Order, log: CallLog, standing: Settlement, watch: Stopwatch) -> bool:
+def _is_unchanged(order: Order, log: CallLog, standing: Settlement, journal: Journal) -> bool:
     """Tell whether files, options and rules are those the month was settled from."""
     manifest = standing.manifest
     version = order.prices.version_for(order.month)
@@ -604,7 +619,7 @@ def _is_unchanged(order: Order, log: CallLog, standing: Settlement, watch: Stopw
         return False
     if not _same_terms(order, manifest["options"]):
         return False
-    with watch.stage("compare"):
+    with journal.stage("compare"):
         period = order.month.period(order.prices.zone)
         touching = logfiles.touching(log, period, order.naive_zone)
         return [asdict(file) for file in touching] == list(manifest["inputs"])
