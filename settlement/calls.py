@@ -122,6 +122,10 @@ class Rules:
             kinds += statuses.mapped([self._status(text) for text in statuses.texts], _MISSING)
         return kinds
 
+    def renumbered(self, cells: Ints, numbers: Codes | Ints) -> Ints:
+        """Return cells (see `Batch`) of accounts that have other numbers: ``numbers[account]``."""
+        return numbers[cells // self.charges].astype(np.int64) * self.charges + cells % self.charges
+
     def _status(self, text: str) -> int:
         if text in (self.version.billable_status or ()):
             return _BILLABLE

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
-from settlement import usage
 from settlement.book import Book
+from settlement.counting.digesting import digest, remember
 from settlement.month import UNITS_PER_SECOND, Month, months_from, zone_named
 from settlement.prices import PriceBook
 from settlement.scan import logfiles
@@ -155,7 +155,7 @@ def _digest(cache: Cache, log: CallLog, file: LogFile, month: Month, intake: Int
     cache.forget(month, key)  # what is damaged, and a memo of it
     alone = CallLog(log.root, (file,), 0, log.filesystem)
     with Writer(path) as writer:
-        about = usage.digest(
+        about = digest(
             alone,
             key.period,
             intake.prices.version_for(month),
@@ -175,7 +175,7 @@ def _remember(
     entries = cache.find(month, [intake.key(month, file) for file in files])
     known = tuple(file for file in log.files if file.name in entries)
     try:
-        usage.remember(
+        remember(
             CallLog(log.root, known, 0, log.filesystem),
             month.period(intake.prices.zone),
             intake.prices.version_for(month),

@@ -17,8 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from settlement import dedup, settle, usage
+from settlement import dedup, settle
 from settlement.book import Book
+from settlement.counting import reading, repetitions
+from settlement.counting.digesting import digest, remember
 from settlement.errors import BadInput, BookHeld
 from settlement.ingest import Intake, ingest
 from settlement.month import Month
@@ -129,12 +131,12 @@ def digested(
         key = key_of(log, number)
         with Writer(cache.path(MONTH, key)) as writer:
             alone = CallLog(log.root, (log.files[number],), 0, log.filesystem)
-            about = usage.digest(alone, PERIOD, VERSION, writer, threads=1, hashed=hashed)
+            about = digest(alone, PERIOD, VERSION, writer, threads=1, hashed=hashed)
             assert about is not None
             writer.commit(key.json, about)
     entries = cache.find(MONTH, [key_of(log, number) for number in numbers])
     some = CallLog(log.root, tuple(log.files[n] for n in numbers), 0, log.filesystem)
-    usage.remember(some, PERIOD, VERSION, entries, threads=1, hashed=hashed)
+    remember(some, PERIOD, VERSION, entries, threads=1, hashed=hashed)
     return cache.find(MONTH, [key_of(log, number) for number in numbers])
 
 
@@ -175,8 +177,8 @@ def test_what_is_digested_is_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise AssertionError("read")
 
-    monkeypatch.setattr(usage, "classify", refuse)
-    monkeypatch.setattr(usage, "recall", refuse)
+    monkeypatch.setattr(reading, "classify", refuse)
+    monkeypatch.setattr(repetitions, "recall", refuse)
     assert same(count(log, PERIOD, VERSION, entries=entries), cold)
 
 
@@ -188,7 +190,7 @@ def test_rows_whose_hashes_agree_by_halves_are_not_read(
     entries: dict[str, Entry] = {}
     for number in (0, 1):
         entries |= digested(tmp_path / str(number), log, [number], upper_half_alike)
-    monkeypatch.setattr(usage, "recall", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(repetitions, "recall", lambda *_: pytest.fail("read"))
     found = count(log, PERIOD, VERSION, hashed=upper_half_alike, entries=entries)
     assert found.rows["billed"] == 12
 

@@ -28,7 +28,10 @@ scan.names
 scan.logfiles
 scan.cache scan.rows
 calls days spark.forms
-usage
+counting.parallel counting.rejects counting.tally counting.notes counting.memos counting.plan
+counting.reading
+counting.repetitions
+counting.digesting usage
 spark.engine
 book sample
 draft late

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement import tables
+from settlement.counting.reading import Progress
 from settlement.errors import BadInput, MissingInput
 from settlement.month import UNITS_PER_SECOND, Period
 from settlement.prices import Version
@@ -35,7 +36,7 @@ from settlement.scan.stamps import Clock, Stamps
 from settlement.spark.cluster import Cluster, gave_up, said, session
 from settlement.spark.forms import Form, Source, place
 from settlement.tables import ROWS
-from settlement.usage import KEPT_REJECTS, Counted, Progress
+from settlement.usage import KEPT_REJECTS, Counted
 
 BUCKETS = (
     "rejected.missing_timestamp",

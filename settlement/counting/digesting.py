@@ -1,0 +1,110 @@
+"""Counting what is there already, for the cache: an entry of one file, memos of many.
+
+`digest` reads a file as a count would, and writes down what came of it. `remember` counts the
+month so far from entries, and writes down which rows had to be looked at twice.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+
+from settlement.calls import Rules
+from settlement.counting.memos import Memos
+from settlement.counting.plan import Plan, Question
+from settlement.counting.reading import Reading
+from settlement.counting.rejects import KEPT
+from settlement.counting.repetitions import Repetitions
+from settlement.month import Period
+from settlement.prices import Version
+from settlement.scan import cache
+from settlement.scan.cache import Entry, Writer
+from settlement.scan.hashing import Hash, hash_rows
+from settlement.scan.logfiles import CallLog, check, check_unchanged
+from settlement.scan.stamps import Clock
+
+_CELLS = (1 << 32) - 1
+"""Entries have room for numbers up to this."""
+
+
+def digest(
+    log: CallLog,
+    period: Period,
+    version: Version,
+    writer: Writer,
+    *,
+    naive_zone: ZoneInfo | None = None,
+    threads: int | None = None,
+    hashed: Hash = hash_rows,
+) -> dict[str, Any] | None:
+    """Count a log of one file as `usage.count` does, and write the pieces of its entry.
+
+    Returns what `cache.Entry` needs to know of them, or None where it has no room for so many
+    rejected rows or accounts. Raises what `usage.count` raises.
+    """
+    rules, clock = Rules(version), Clock(period, naive_zone)
+    check(log.files, rules.columns, naive_zone)
+    asked = Question(log, rules, clock, hashed, threads or os.cpu_count() or 1)
+    plan = Plan.of(log, clock, {}, in_place=True)
+    with closing(Reading(asked, plan, keep_rejects=KEPT, keeps_rests=True)) as reading:
+        reading.run()
+        check_unchanged(log)
+        return _write(asked, reading, writer)
+
+
+def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] | None:
+    """Write what was read of the log's one file."""
+    rejects = reading.rejects.table()
+    cells = len(reading.names) * asked.rules.charges
+    if reading.rejects.seen > KEPT or max(cells, asked.log.rows) > _CELLS:
+        return None
+    accounts = pa.table({"account": reading.names.texts()})
+    about: dict[str, Any] = {
+        "counts": reading.counts.tolist(),
+        "rejects": None if rejects is None else writer.add(cache.as_ipc(rejects)),
+        "accounts": writer.add(cache.as_ipc(accounts)),
+        "tally": writer.add(np.concatenate(reading.tally.charged()).astype(np.uint32)),
+        "position_bits": 0,
+        "keys": [],
+        "notes": [],
+    }
+    if reading.keys is not None and reading.notes is not None:
+        about["position_bits"] = reading.keys.position_bits
+        about["keys"] = [writer.add(keys) for keys in reading.keys.blocks()]
+        for first, notes in reading.notes.all():
+            for begin in range(0, len(notes), cache.NOTES):
+                piece = writer.add(notes[begin : begin + cache.NOTES])
+                about["notes"].append([first + begin, piece])
+    return about
+
+
+def remember(
+    log: CallLog,
+    period: Period,
+    version: Version,
+    entries: Mapping[str, Entry],
+    *,
+    naive_zone: ZoneInfo | None = None,
+    threads: int | None = None,
+    hashed: Hash = hash_rows,
+) -> None:
+    """Count what entries tell, and write down in their memos which rows were looked at twice.
+
+    Raises what `usage.count` raises, and `cache.Damaged`.
+    """
+    if not version.deduplicate:
+        return
+    rules, clock = Rules(version), Clock(period, naive_zone)
+    asked = Question(log, rules, clock, hashed, threads or os.cpu_count() or 1)
+    plan = Plan.of(log, clock, entries, in_place=False)
+    with closing(Memos()) as memos:
+        reading = Reading(asked, plan, keep_rejects=0, keeps_rests=bool(entries))
+        with closing(reading):
+            reading.run()
+            Repetitions(asked, plan, reading, memos).take_off()
+        check_unchanged(log)
+        memos.write(entries)

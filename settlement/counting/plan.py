@@ -1,0 +1,91 @@
+"""What a count has to do: which row groups to read, which entries to take over instead.
+
+Every row that may be charged is given a position, a number of its own among all rows, by which
+it is found again. Row groups that surely lie outside the month get none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from settlement.calls import Rules
+from settlement.scan.cache import Entry
+from settlement.scan.hashing import Hash
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup
+from settlement.scan.stamps import Clock
+from settlement.scan.texts import Ints
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: which calls of a log are charged, by which rules, in which month.
+
+    ``hashed`` is the hash of request ids; ``threads`` work at once. Neither changes the answer.
+    """
+
+    log: CallLog
+    rules: Rules
+    clock: Clock
+    hashed: Hash
+    threads: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row group, and the position of its first row; its file's entry if it has one."""
+
+    file: LogFile
+    group: RowGroup
+    position: int
+    entry: Entry | None = None
+
+    def rows(self, positions: Ints) -> Ints:
+        """Return which rows of the file lie at positions."""
+        return positions - self.position + self.group.first_row
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file with an entry, and the position of its first row."""
+
+    file: LogFile
+    entry: Entry
+    position: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a count.
+
+    Attributes:
+        tasks: row groups with rows that may be charged, by position, of known files too.
+        known: the files whose entries are taken over.
+        outside: row groups that lie outside the month, of files without an entry.
+        positions: every position is below this.
+    """
+
+    tasks: tuple[Task, ...]
+    known: tuple[Known, ...]
+    outside: tuple[RowGroup, ...]
+    positions: int
+
+    @classmethod
+    def of(
+        cls, log: CallLog, clock: Clock, entries: Mapping[str, Entry], *, in_place: bool
+    ) -> "Plan":
+        """Plan a count; positions are rows of the file where there is an entry or ``in_place``."""
+        tasks, known, outside, position = [], [], [], 0
+        for file in log.files:
+            entry, first = entries.get(file.name), position
+            for group in file.groups:
+                if clock.excludes(file.types["timestamp"], group.span):
+                    if not entry:
+                        outside.append(group)
+                elif group.rows:
+                    at = first + group.first_row if entry or in_place else position
+                    tasks.append(Task(file, group, at, entry))
+                    position += group.rows
+            if entry or in_place:
+                position = first + file.rows
+            if entry:
+                known.append(Known(file, entry, first))
+        return cls(tuple(tasks), tuple(known), tuple(outside), position)

@@ -1,0 +1,161 @@
+"""The first look at a month: every row put in its bucket, as if every request were new.
+
+Row groups are read (`calls`), or what an entry of the cache says of a file is taken over. Either
+way there come of it rows by bucket, calls by account, and, where ids count once, a key and a
+note of every row charged, from which `repetitions` finds what was charged too often.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from settlement.calls import BUCKETS, NUMBER, Batch, classify
+from settlement.counting.notes import Notes, Numbers
+from settlement.counting.parallel import in_parallel
+from settlement.counting.plan import Known, Plan, Question, Task
+from settlement.counting.rejects import Rejects
+from settlement.counting.tally import Tally
+from settlement.dedup import Keys
+from settlement.scan.logfiles import LogFile, RowGroup
+from settlement.scan.names import Names
+from settlement.scan.pages import Part, Piece
+from settlement.scan.texts import Ints, of_arrow
+
+Progress = Callable[[int, int], None]
+_NOT_OF_THE_MONTH = [NUMBER["outside_month"], NUMBER["rejected.missing_timestamp"]]
+
+
+class Reading:
+    """What has been read so far: what threads share, and the lock that guards it.
+
+    Args:
+        question: what is asked.
+        plan: what is to be read.
+        keep_rejects: keep at most so many rejected rows.
+        progress: called with the rows and bytes done so far.
+        keeps_rests: whether notes have the lower halves of hashes too.
+
+    Attributes:
+        counts: how many rows are in each of `BUCKETS`.
+        touched: names of files with at least one row in the month.
+        names, tally, rejects: accounts, their calls, and the rejected rows.
+        keys, notes: of charged rows, where ids count once; else None.
+        numbers: of accounts of entries, where there are entries.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        plan: Plan,
+        *,
+        keep_rejects: int,
+        progress: Progress | None = None,
+        keeps_rests: bool = False,
+    ) -> None:
+        self._question, self._plan, self._progress = question, plan, progress
+        self._keeps_rests = keeps_rests
+        self._lock = threading.Lock()
+        self._done_rows = self._done_bytes = 0
+        self.counts = np.zeros(len(BUCKETS), np.int64)
+        self.touched: set[str] = set()
+        self.names = Names()
+        self.tally = Tally(question.rules)
+        self.rejects = Rejects(keep_rejects)
+        once = question.rules.version.deduplicate
+        self.keys = Keys(plan.positions) if once else None
+        self.notes = Notes() if once else None
+        self.numbers = Numbers() if plan.known else None
+
+    def close(self) -> None:
+        """Give the disk space of scratch files back."""
+        for scratch in (self.keys, self.notes, self.numbers):
+            if scratch is not None:
+                scratch.close()
+
+    @cached_property
+    def ranks(self) -> Ints:
+        """The order of all accounts by their bytes; all must have been read."""
+        return self.names.ranks()
+
+    def run(self) -> None:
+        """Take in every row group that may have calls of the month, or the file's entry."""
+        for group in self._plan.outside:
+            self.counts[NUMBER["outside_month"]] += group.rows
+            self._advance(group)
+        tasks = (task for task in self._plan.tasks if not task.entry)
+        work: list[Task | Known] = [*self._plan.known, *tasks]
+        for groups in in_parallel(self._take, work, self._question.threads):
+            for group in groups:
+                self._advance(group)
+
+    def _advance(self, group: RowGroup) -> None:
+        self._done_rows += group.rows
+        self._done_bytes += group.size
+        if self._progress is not None:
+            self._progress(self._done_rows, self._done_bytes)
+
+    def _take(self, work: Task | Known, stop: threading.Event) -> tuple[RowGroup, ...]:
+        if isinstance(work, Known):
+            self._take_over(work)
+            return work.file.groups
+        self._read(work, stop)
+        return (work.group,)
+
+    def _add_counts(self, file: LogFile, counts: Ints, rejects: pa.Table | None) -> None:
+        with self._lock:
+            self.counts += counts
+            if rejects is not None:
+                self.rejects.add(rejects)
+            if counts.sum() > counts[_NOT_OF_THE_MONTH].sum():
+                self.touched.add(file.name)
+
+    # ------------------------------------------------------------ row groups
+
+    def _read(self, task: Task, stop: threading.Event) -> None:
+        asked = self._question
+        batches = classify(
+            asked.log, task.file, task.group, asked.rules, asked.clock, self.names, asked.hashed
+        )
+        for batch in batches:
+            if stop.is_set():
+                break
+            self._charge(task, batch)
+            self._add_counts(task.file, batch.counts, batch.rejects)
+
+    def _charge(self, task: Task, batch: Batch) -> None:
+        if not len(batch.charged):
+            return
+        self.tally.add(batch.cells, len(self.names))
+        if self.keys is not None and self.notes is not None and batch.hashes is not None:
+            position = task.position + batch.first_row - task.group.first_row
+            self.keys.add(batch.hashes, batch.charged + position)
+            self.notes.add(position, batch.cells, self._rests(batch))
+
+    def _rests(self, batch: Batch) -> Any:
+        """Return the lower halves of hashes by row, where they are wanted."""
+        if self._keeps_rests and batch.hashes is not None:
+            rests = np.zeros(len(batch.cells), np.uint32)
+            rests[batch.charged] = batch.hashes.astype(np.uint32)
+            return rests
+        return None
+
+    # ------------------------------------------------------------ entries
+
+    def _take_over(self, known: Known) -> None:
+        """Add what an entry holds, its accounts under the numbers that they have here."""
+        entry = known.entry
+        accounts = entry.accounts()
+        part = Part(of_arrow(accounts), None)
+        numbers = self.names.numbers([Piece(len(accounts), lambda _rows: part)], len(accounts))
+        cells, calls = entry.tally()
+        cells = self._question.rules.renumbered(cells, numbers)
+        self.tally.add(cells, len(self.names), calls)
+        if self.numbers and self.keys:
+            self.numbers.add(known.file.name, numbers)
+            for keys in entry.key_blocks():
+                self.keys.take_over(keys, entry.position_bits, known.position)
+        self._add_counts(known.file, entry.counts, entry.rejects())
