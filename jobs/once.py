@@ -19,7 +19,7 @@ from settlement import catchup, shell
 from settlement.book import Book
 from settlement.errors import SettlementError
 from settlement.month import Month
-from settlement.report import safe
+from settlement.operations import messages
 
 if TYPE_CHECKING:
     from settlement.late import Late
@@ -132,8 +132,8 @@ def _revised(late: "Late", order: "Order", below: int) -> Iterator[str]:
 def once(**options: Any) -> None:
     """Settle every month that is over and not settled, oldest first, and leave."""
     for line in settle_due(**options):
-        shell.to_stderr(safe(line))
+        messages.say(line)
 
 
 if __name__ == "__main__":
-    shell.main(once, "jobs.once")
+    shell.main(once, "jobs.once", stamped=True)

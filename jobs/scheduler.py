@@ -9,9 +9,7 @@ signal end it, and because APScheduler would swallow what a job raises, SystemEx
 """
 
 import logging
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
@@ -25,7 +23,7 @@ from apscheduler.triggers.base import BaseTrigger
 from jobs import once
 from settlement import shell
 from settlement.errors import SettlementError
-from settlement.report import safe
+from settlement.operations import messages
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +84,15 @@ def serve(settle_due: Callable[[], Iterator[str]], trigger: BaseTrigger) -> None
 
 def _tick(settle_due: Callable[[], Iterator[str]]) -> None:
     """Settle whatever is due; say in one line what each month, or the refusal, came to."""
+    messages.begin_run()
     log.info("tick: looking for months to settle")
     try:
         for line in settle_due():
-            log.info("%s", safe(line))
+            log.info("%s", line)
     except SettlementError as refusal:
-        log.error("refused, the next tick tries again: %s", safe(str(refusal)))  # noqa: TRY400
+        log.error("refused, the next tick tries again: %s", refusal)  # noqa: TRY400
         for line in refusal.details:
-            log.error("  %s", safe(line))  # noqa: TRY400
+            log.error("  %s", line)  # noqa: TRY400
     except Exception:
         # A service that dies of a bug would miss the month in which the bug is mended.
         log.exception("a bug, the next tick tries again")
@@ -125,16 +124,6 @@ def scheduler(at: time_of_day, **options: Any) -> None:
     serve(lambda: once.settle_due(**options), Daily(at, zone))
 
 
-def _log_to_stderr() -> None:
-    """Begin every line with its instant in UTC; of APScheduler only what went wrong."""
-    lines = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    lines.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(lines)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-
-
 if __name__ == "__main__":
-    _log_to_stderr()
-    shell.main(scheduler, "jobs.scheduler", say=log.error)
+    messages.take_logging()
+    shell.main(scheduler, "jobs.scheduler", stamped=True)

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from settlement.book import Book
 from settlement.month import Month, last_ended, months_between
+from settlement.operations import messages
 from settlement.progress import Progress, Warn, silent, unheard
 from settlement.report import grouped
 
@@ -70,7 +71,9 @@ def look_for_late(book: Path, logs: str) -> Iterator["Late"]:
 
     opened = Book.open(book)
     if opened.settlements:
-        yield from late.look(opened, logfiles.find(logs))
+        for found in late.look(opened, logfiles.find(logs)):
+            messages.about(found.month)
+            yield found
 
 
 def revise(late: "Late", order: "Order", below: int, warn: Warn = unheard) -> "Done":
@@ -95,6 +98,7 @@ def ingest(
     """Digest what the log has of months to come; raises what `ingest.ingest` raises."""
     from settlement import ingest
 
+    messages.about(None)
     return ingest.ingest(
         ingest.Intake(logs, book, prices, now, naive_timestamps=naive, threads=threads)
     )

@@ -51,6 +51,7 @@ from settlement.errors import (
 from settlement.gates import Before, Limits, in_month, rejected
 from settlement.laws import Statement
 from settlement.month import Month, is_over, months_between, zone_named
+from settlement.operations import messages
 from settlement.prices import PriceBook
 from settlement.progress import Progress, Warn, silent, unheard
 from settlement.scan import logfiles
@@ -230,6 +231,7 @@ def run(
         StoppedForReview: a limit is crossed, or the figures are not those approved.
         CannotWrite: the file system refused; nothing was published.
     """
+    messages.about(order.month)
     journal = journal or Journal()
     _check_month(order)
     book = Book.open(order.book) if order.book.is_dir() else Book(order.book, ())
@@ -276,6 +278,7 @@ def _again(
 
 def plan(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Planned:
     """Work out what `run` would publish, and write nothing. Raises what `run` raises."""
+    messages.about(order.month)
     journal = Journal()
     _check_month(order)
     book = Book.open(order.book)

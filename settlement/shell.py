@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 from types import FrameType
@@ -32,6 +33,7 @@ from settlement.errors import (
     WrongUsage,
 )
 from settlement.month import Month, months_from
+from settlement.operations import messages
 from settlement.prices import PriceBook
 from settlement.report import safe
 
@@ -359,30 +361,93 @@ def now_set() -> bool:
     return "SETTLE_NOW" in os.environ
 
 
-def to_stderr(line: str) -> None:
-    """Write a message."""
-    click.echo(line, err=True)
-
-
 def warn(line: str) -> None:
     """Write a warning: what a person should know and nothing is refused for."""
-    to_stderr(f"settle: warning: {safe(line)}")
+    messages.warn(line)
+
+
+_SPOKEN = "settlement.spoken"
+"""Where a context keeps how a person asked this program to speak."""
+
+
+def _speak(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Speak as asked; what is typed before a command's name holds for the command."""
+    name = option.name or ""
+    asked = context.meta.setdefault(_SPOKEN, {})
+    source = context.get_parameter_source(name)
+    if source is ParameterSource.COMMANDLINE:
+        asked[name] = value
+    if name in asked or source is not ParameterSource.DEFAULT:
+        setattr(messages.manner, {"log_format": "form"}.get(name, name), asked.get(name, value))
+
+
+def _common() -> list[click.Parameter]:
+    """Return the options that every command has."""
+    return [
+        click.Option(
+            ["--log-format"],
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            envvar="SETTLE_LOG_FORMAT",
+            callback=_speak,
+            expose_value=False,
+            help="messages as text, or one JSON object a line",
+        ),
+        *(
+            click.Option(
+                [f"--{name}"],
+                is_flag=True,
+                envvar=f"SETTLE_{name.upper()}",
+                callback=_speak,
+                expose_value=False,
+                help=said,
+            )
+            for name, said in (
+                ("quiet", "say nothing but warnings and errors"),
+                ("verbose", "say what each stage took"),
+            )
+        ),
+    ]
+
+
+_C = TypeVar("_C", bound=click.Command)
+
+
+def with_common(command: _C) -> _C:
+    """Give a command, and those of a group, the options that every command has."""
+    if not any(option.name == "log_format" for option in command.params):
+        command.params.extend(_common())
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        with_common(each)
+    return command
 
 
 def main(
     command: click.Command,
     name: str,
     arguments: Sequence[str] | None = None,
-    say: Callable[[str], object] = to_stderr,
+    *,
+    stamped: bool = False,
 ) -> NoReturn:
     """Run a command of this name as a program, and leave with its exit code.
 
-    What went wrong is said by ``say``, a line at a time; a service has lines of its own form.
+    ``stamped`` lines of text begin with instant, run and month, as those of a service do.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by whoever started us
             signal.signal(number, _interrupt)
-    sys.exit(_exit_code(command, name, arguments, say))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    messages.manner.name, messages.manner.stamped = name, stamped
+    messages.manner.form = "json" if _asks_json(given) else "text"
+    sys.exit(_exit_code(with_common(command), name, given))
+
+
+def _asks_json(given: Sequence[str]) -> bool:
+    """Tell whether messages are to be JSON, before the arguments are known to be right."""
+    typed = [right for left, right in pairwise(given) if left == "--log-format"]
+    typed += [word.partition("=")[2] for word in given if word.startswith("--log-format=")]
+    return (typed[-1] if typed else os.environ.get("SETTLE_LOG_FORMAT")) == "json"
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
@@ -392,18 +457,12 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise Interrupted(number)
 
 
-def _exit_code(
-    command: click.Command,
-    name: str,
-    arguments: Sequence[str] | None,
-    say: Callable[[str], object],
-) -> int:
+def _exit_code(command: click.Command, name: str, given: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese still works
             stream.reconfigure(errors="backslashreplace")
     try:
         # Not `command.main`, which turns a closed pipe into exit code 1.
-        given = list(sys.argv[1:] if arguments is None else arguments)
         with command.make_context(name, given) as context:
             command.invoke(context)
         if sys.stdout is not None:
@@ -414,29 +473,33 @@ def _exit_code(
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        click.echo(_wrong_usage(name, error), err=True)
+        messages.say(_wrong_usage(name, error), "error", exit_code=error.exit_code)
         return error.exit_code
     except Interrupted as signalled:
-        say(f"{name}: {signalled.name}; nothing was left half-written")
+        said = f"{name}: {signalled.name}; nothing was left half-written"
+        messages.say(said, "warning", exit_code=signalled.exit_code)
         return signalled.exit_code
     except OSError as error:
         # Whoever read the output has left, or its disk is full; files have errors of their own.
-        return _without_output(name, error, say)
+        return _without_output(name, error)
     except SettlementError as error:
-        say(f"{name}: {safe(str(error))}")
-        for line in error.details:
-            say(f"  {safe(line)}")
+        messages.refused(error)
         return error.exit_code
+    except Exception as error:
+        if not messages.bug(error):
+            raise
+        return 1
     return 0
 
 
-def _without_output(name: str, error: OSError, say: Callable[[str], object]) -> int:
+def _without_output(name: str, error: OSError) -> int:
     """Leave without standard output, and keep Python from flushing into nothing again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if not isinstance(error, BrokenPipeError):
         if error.filename is not None:
             raise error
-        say(f"{name}: standard output: cannot write ({error.strerror}); what was asked is done")
+        said = f"{name}: standard output: cannot write ({error.strerror}); what was asked is done"
+        messages.say(said, "error", exit_code=CannotWrite.exit_code)
     return CannotWrite.exit_code
 
 

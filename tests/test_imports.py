@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
-errors progress report inputs
+errors report inputs
+operations.messages
+progress
 spark.cluster
 month money
 sheets
@@ -50,7 +52,7 @@ cli
 LAYER = {
     name: depth for depth, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()
 }
-FOR_JOBS = {"settle", "catchup", "late", "shell", "book", "report", "month", "errors"}
+FOR_JOBS = {"settle", "catchup", "late", "shell", "book", "month", "errors", "operations.messages"}
 """All that ``jobs`` may know: the top of the settlement, and what it speaks in."""
 LIGHT = ("errors", "month", "money", "prices", "book", "cli")
 HEAVY = {"pandas", "numpy", "pyarrow"}

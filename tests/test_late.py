@@ -14,7 +14,7 @@ from settlement.book import Book
 from settlement.scan import logfiles
 from tests.processes import Finished, Forks
 from tests.small import write_month, write_world
-from tests.test_jobs import published, run_once
+from tests.test_jobs import published, run_once, said
 
 
 def file(name: str, contents: int, modified: int = 0) -> inputs.Input:
@@ -143,7 +143,7 @@ def test_the_daily_round_tells_of_late_calls_and_changes_nothing(world: Path) ->
     for _ in range(2):
         told = run_once(world)
         assert told.returncode == 0
-        assert told.stderr.splitlines() == [
+        assert said(told) == [
             "2026-01: 1 new file, about 1 rows, may need a revision",
             "nothing is due",
         ]
@@ -155,7 +155,7 @@ def test_late_calls_are_told_though_a_month_is_refused(world: Path) -> None:
     add_late(world)
     told = run_once(world, SETTLE_NOW="2026-04-02T00:00:00Z")
     assert told.returncode == 66
-    first, last = told.stderr.splitlines()
+    first, last = said(told)
     assert first.startswith("2026-01: 1 new file")
     assert "no call in 2026-03" in last
 
@@ -166,7 +166,7 @@ def test_a_log_that_cannot_be_read_is_told_and_no_failure_where_nothing_is_due(
     shutil.move(world / "logs", world / "elsewhere")
     told = run_once(world)
     assert told.returncode == 0
-    assert told.stderr.startswith("could not look for late calls: ")
+    assert said(told)[0].startswith("could not look for late calls: ")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_month_is_revised_unasked_only_below_the_amount(
     again = run_once(world, "--auto-revise-below", below)
     if len(settled) == 3:
         assert "2026-01 r2: published" in told.stderr
-        assert again.stderr == "nothing is due\n"
+        assert said(again) == ["nothing is due"]
         options = Book.open(world / "book").settlements[-1].manifest["options"]
         assert options["reason"].endswith("1 new file, about 2 rows, may need a revision")
     else:
@@ -205,7 +205,7 @@ def test_the_round_stops_for_review_and_says_what_lets_it_pass(world: Path) -> N
     add_late(world, month=3, calls=1000)
     told = run_once(world, "--limit-total", "20", SETTLE_NOW="2026-04-02T00:00:00Z")
     assert told.returncode == 3
-    warned, first, judged, command = told.stderr.splitlines()
+    warned, first, judged, command = said(told)
     assert warned.startswith("warning: 2026-03: no row on 2026-03-16")
     assert first.startswith("jobs.once: 2026-03 r1: a limit is crossed")
     assert judged.startswith("  payable 1.50 in 2026-02 r1 → 501.50")
@@ -219,6 +219,6 @@ def test_an_empty_day_is_warned_about_or_refused(world: Path) -> None:
     refused = run_once(world, SETTLE_NOW=now, SETTLE_REQUIRE_DAYS="1")
     assert refused.returncode == 65
     assert "no row on 2026-03-16, 2026-03-17, 2026-03-18, 2026-03-19" in refused.stderr
-    told = run_once(world, SETTLE_NOW=now).stderr.splitlines()
+    told = said(run_once(world, SETTLE_NOW=now))
     assert told[0].startswith("warning: 2026-03: no row on 2026-03-16")
     assert told[1].startswith("2026-03 r1: published")

@@ -1,0 +1,1 @@
+"""Running unattended: when to settle, what is said, and who is told."""
