@@ -24,7 +24,7 @@ contracts
 rating invoicing ledger
 repricing
 laws
-scan.stamps scan.texts scan.scratch scan.memory
+scan.stamps scan.texts scan.scratch scan.memory scan.thrift
 scan.hashing scan.pages dedup
 scan.names
 scan.logfiles

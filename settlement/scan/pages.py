@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.scan.texts import Bytes, Codes, Ints, NotFramed, Texts, check_utf8, of_plain
+from settlement.scan.thrift import struct, varint
 
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
@@ -36,74 +37,6 @@ _MOST_WORDS = 4096
 
 class Unusual(Exception):
     """Not the ordinary kind of column: let Arrow read it."""
-
-
-# ---------------------------------------------------------------- Thrift's compact protocol
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise Unusual
-
-
-def _value(data: memoryview, at: int, kind: int) -> tuple[Any, int]:
-    if kind in (1, 2):  # a boolean is its own type
-        return kind == 1, at
-    if kind == 3:
-        return data[at], at + 1
-    if kind in (4, 5, 6):
-        zigzag, at = _varint(data, at)
-        return (zigzag >> 1) ^ -(zigzag & 1), at
-    if kind == 7:
-        return None, at + 8
-    if kind == 8:
-        size, at = _varint(data, at)
-        return data[at : at + size], at + size
-    if kind == 9:
-        return _list(data, at)
-    if kind == 12:
-        return _struct(data, at)
-    raise Unusual
-
-
-def _list(data: memoryview, at: int) -> tuple[list[Any], int]:
-    size, kind = data[at] >> 4, data[at] & 15
-    at += 1
-    if size == 15:
-        size, at = _varint(data, at)
-    values = []
-    for _ in range(size):
-        if kind in (1, 2):
-            value, at = data[at] == 1, at + 1
-        else:
-            value, at = _value(data, at, kind)
-        values.append(value)
-    return values, at
-
-
-def _struct(data: memoryview, at: int) -> tuple[dict[int, Any], int]:
-    """Read the fields of a structure, by their numbers."""
-    fields: dict[int, Any] = {}
-    number = 0
-    while True:
-        head = data[at]
-        at += 1
-        if head == 0:
-            return fields, at
-        if head >> 4:
-            number += head >> 4
-        else:
-            zigzag, at = _varint(data, at)
-            number = (zigzag >> 1) ^ -(zigzag & 1)
-        fields[number], at = _value(data, at, head & 15)
 
 
 _BROKEN = (
@@ -163,7 +96,7 @@ def places(path: str, size: int, modified_ns: int) -> dict[tuple[int, str], Plac
     finally:
         os.close(descriptor)
     try:
-        fields, _ = _struct(footer, 0)
+        fields, _ = struct(footer, 0)
         leaves = _leaves(fields[2])
         return dict(_places(fields[4], leaves))
     except _BROKEN as broken:
@@ -263,7 +196,7 @@ def headers(chunk: memoryview) -> list[Header]:
     at, found = 0, []
     try:
         while at < len(chunk):
-            fields, at = _struct(chunk, at)
+            fields, at = struct(chunk, at)
             kind, raw_size, size = fields[1], fields[2], fields[3]
             part = fields[_PARTS[kind]]
             second = kind == DATA_V2
@@ -443,8 +376,8 @@ def _read(descriptor: int, place: Place, buffer: Buffer) -> memoryview:
 def _all_present(levels: bytes, values: int) -> bool:
     """Tell whether levels of definition are one run that says that each value is there."""
     try:
-        run, at = _varint(memoryview(levels), 0)
-    except IndexError:
+        run, at = varint(memoryview(levels), 0)
+    except (IndexError, ValueError):
         return values == 0 and not levels
     return run == values << 1 and levels[at:] == b"\x01"
 
@@ -468,7 +401,7 @@ def indices(data: Bytes, values: int) -> Codes:
     try:
         while done < values:
             budget -= 1
-            head, body = _varint(view, at)
+            head, body = varint(view, at)
             if not budget or head < 2:
                 raise Unusual
             if head & 1:
