@@ -141,16 +141,10 @@ def _aligned(keys: "Sequence[pa.Array]") -> "tuple[pa.Array, list[Ints]]":
 
 
 def _unlike(holds: pd.DataFrame, frozen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the holds that no longer stand as they are, and those that stand newly."""
-    nothing = pa.scalar("", pa.large_string())
-    # The month, always as long, comes last: no two holds share a key.
-    keys = [
-        pc.binary_join_element_wise(
-            tables.arrow_text(rows["account_id"]), tables.arrow_text(rows["hold_month"]), nothing
-        )
-        for rows in (holds, frozen)
-    ]
-    union, (old, new) = _aligned(keys)
+    """Return the holds of a month that no longer stand as they are, and those standing newly."""
+    union, (old, new) = _aligned(
+        [tables.arrow_text(rows["account_id"]) for rows in (holds, frozen)]
+    )
     before, after = np.zeros((2, len(union)), np.int64)
     before[old] = holds["amount"].to_numpy()
     after[new] = frozen["amount"].to_numpy()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
 
 UNIT_DIGITS = 8
 UNITS_PER_ONE: int = 10**UNIT_DIGITS
@@ -108,8 +109,7 @@ def product(calls: "Ints", prices: "Ints") -> "Ints":
 
     most = np.full_like(prices, LIMIT)
     np.floor_divide(LIMIT, prices, out=most, where=prices > 0)
-    if bool((calls > most).any()):
-        raise _too_large("a line")
+    refuse_where(calls > most, "a line")
     return calls * prices
 
 
@@ -188,7 +188,12 @@ def group_sums(amounts: "Ints", starts: "Ints", what: str) -> "Ints":
 
 def refuse_beyond(amounts: "Ints", limit: int, what: str) -> None:
     """Raise `BadInput` where an amount lies beyond a limit."""
-    if len(amounts) and int(amounts.max()) > limit:
+    refuse_where(amounts > limit, what)
+
+
+def refuse_where(beyond: "Bools", what: str) -> None:
+    """Raise `BadInput` where an amount was found to lie beyond the largest one."""
+    if beyond.any():
         raise _too_large(what)
 
 

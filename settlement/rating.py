@@ -19,8 +19,6 @@ from settlement.prices import Item, Version, graduated_cost
 if TYPE_CHECKING:
     from settlement.money import Ints
 
-_LARGEST = 2**63 - 1
-
 
 def rate(usage: pd.DataFrame, version: Version) -> pd.DataFrame:
     """Price a month's usage by the version of the price book in force.
@@ -108,16 +106,15 @@ def _bounds(item: Item) -> "Ints":
 def _graduated(item: Item, calls: "Ints") -> "Ints":
     """Return what the first ``calls`` calls cost, each band at its own price.
 
-    The cost of the full bands below is worked out once, in Python integers. Where it alone
-    passes the limit it is cut to the largest int64, so that one more unit is refused.
+    The cost of the full bands below is worked out once, in Python integers, for it alone may
+    pass the limit.
     """
     below = np.concatenate([[0], _bounds(item)])
     full = [graduated_cost(item, int(bound)) for bound in below]
     band = _tier(item, calls)
     beyond = np.array([cost > money.LIMIT for cost in full])[band]
-    money.refuse_beyond(np.where(beyond, _LARGEST, 0), _LARGEST - 1, "a line")
     base = np.array([min(cost, money.LIMIT) for cost in full], np.int64)[band]
     prices = np.array([tier.unit_price for tier in item.tiers], np.int64)[band]
     rest = money.product(calls - below[band], prices)
-    money.refuse_beyond(np.where(rest > money.LIMIT - base, _LARGEST, 0), _LARGEST - 1, "a line")
+    money.refuse_where(beyond | (rest > money.LIMIT - base), "a line")
     return base + rest

@@ -221,8 +221,7 @@ class _Counts:
             at = self.begins[rows] + number
             within = np.minimum(calls[rows], self.tariffs.upper[at]) - self.tariffs.lower[at]
             band = money.product(within, self._unit_price(rows, number))
-            beyond = np.where(band > money.LIMIT - cost[rows], _LARGEST, 0)
-            money.refuse_beyond(beyond, _LARGEST - 1, "a line")
+            money.refuse_where(band > money.LIMIT - cost[rows], "a line")
             cost[rows] += band
             rows = rows[calls[rows] > self.tariffs.upper[at]]
             number += 1

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from settlement import money, tables
 from settlement.errors import BadInput
-from settlement.invoicing import invoice
+from settlement.invoicing import adjust, invoice
 from settlement.money import LIMIT, currency
-from settlement.tables import INVOICES, LINES
+from settlement.month import Month
+from settlement.tables import ADJUSTMENTS, INVOICES, LINES
 from tests.drawn import drawn
 
 CNY, JPY = currency("CNY"), currency("JPY")
@@ -61,6 +62,27 @@ def test_invoices_in_a_currency_without_minor_digits() -> None:
 
 def test_a_month_without_lines_has_no_invoices() -> None:
     assert invoice(tables.empty(LINES), CNY).equals(tables.empty(INVOICES))
+
+
+def test_the_documents_of_a_revision() -> None:
+    """More to pay is a supplementary bill (补账单), less is a credit note (贷项通知单)."""
+    difference = pd.DataFrame(
+        {
+            "account_id": pd.array(["anna", "bob"], dtype="str"),
+            "previous_payable": [money.units("28.80"), money.units("7.00")],
+            "payable": [money.units("30.00"), money.units("0.00")],
+            "adjustment": [money.units("1.20"), -money.units("7.00")],
+        }
+    )
+    expected = drawn(
+        ADJUSTMENTS,
+        """
+        account_id previous_payable payable adjustment document
+        anna       28.80            30.00    1.20      2026-02-r3-S0000001
+        bob         7.00             0      -7.00      2026-02-r3-C0000002
+        """,
+    )
+    pd.testing.assert_frame_equal(adjust(Month(2026, 2), 3, difference), expected)
 
 
 def lines(amounts: dict[str, list[tuple[int, int]]]) -> pd.DataFrame:

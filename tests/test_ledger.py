@@ -271,8 +271,8 @@ def test_months_in_a_row_against_a_ledger_of_plain_dictionaries(
 
 
 def test_a_month_stated_anew_moves_the_difference_and_nothing_else() -> None:
-    """Anna owes less, bob the same, carol has begun to owe, dave has vanished."""
-    owed = bills("account_id payable\nanna 20.00\nbob 100.00\ncarol 5.00")
+    """Aaron and carol have begun to owe, anna owes less, bob the same, dave has vanished."""
+    owed = bills("account_id payable\naaron 1.00\nanna 20.00\nbob 100.00\ncarol 5.00")
     first = bills("account_id payable\nanna 28.80\nbob 100.00\ndave 7.00")
     before = settled(JANUARY, first, NO_HOLDS)
     held = ledger.open_holds([before])
@@ -282,6 +282,8 @@ def test_a_month_stated_anew_moves_the_difference_and_nothing_else() -> None:
         ENTRIES,
         """
         account_id sequence kind      amount  hold_month
+        aaron      1        debit       1.00  ·
+        aaron      2        freeze      1.20  2026-01
         anna       1        unfreeze   34.56  2026-01
         anna       2        credit      8.80  ·
         anna       3        freeze     24.00  2026-01
@@ -294,6 +296,29 @@ def test_a_month_stated_anew_moves_the_difference_and_nothing_else() -> None:
     same(posted, expected)
     same(ledger.open_holds([before, posted]), frozen)
     assert ledger.restate(first, ledger.net_debits([before]), held, held).empty
+
+
+def test_holds_that_differ_by_the_smallest_unit_differ() -> None:
+    """Near the largest amount, where a binary float could not tell them apart."""
+    held = drawn(HOLDS, "account_id hold_month amount\nanna 2026-01 92233720368.54775807")
+    less = drawn(HOLDS, "account_id hold_month amount\nanna 2026-01 92233720368.54775806")
+    nobody = bills("account_id payable")
+    posted = ledger.restate(nobody, ledger.net_debits([]), held, less)
+    assert posted["kind"].tolist() == ["unfreeze", "freeze"]
+    assert ledger.restate(nobody, ledger.net_debits([]), held, held).empty
+
+
+def test_adjustments_show_what_was_and_what_is_payable() -> None:
+    debited = ledger.net_debits(
+        [settled(JANUARY, bills("account_id payable\nanna 28.80\nbob 1.00"), NO_HOLDS)]
+    )
+    changed = ledger.adjustments(bills("account_id payable\nanna 30.00\nbob 1.00"), debited)
+    assert changed.to_dict("list") == {
+        "account_id": ["anna"],
+        "previous_payable": [money.units("28.80")],
+        "payable": [money.units("30.00")],
+        "adjustment": [money.units("1.20")],
+    }
 
 
 def test_an_account_with_a_factor_of_its_own_has_that_held() -> None:

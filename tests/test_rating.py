@@ -248,6 +248,12 @@ STEEP = Item(
 )
 FAR = Item("x", "X", ("X",), (Tier(10**12, 999_999_999_999), Tier(None, 0)), 0, "graduated")
 
+# The largest amount is 153 092 023 calls at 602.47241209, to the last digit.
+MOST, FITTING = 153_092_023, money.units("602.47241209")
+EXACT = Item("x", "X", ("X",), (Tier(None, FITTING),))
+EXACT_BELOW = Item("x", "X", ("X",), (Tier(MOST, FITTING), Tier(None, 0)), 0, "graduated")
+EXACT_ABOVE = Item("x", "X", ("X",), (Tier(1, 0), Tier(None, FITTING)), 0, "graduated")
+
 
 def lines_of(item: Item, calls: int) -> pd.DataFrame:
     usage = drawn(USAGE, f"account_id item interface calls\nanna x X {calls}")
@@ -262,6 +268,10 @@ def lines_of(item: Item, calls: int) -> pd.DataFrame:
         (DEAREST, 9_223_372, "92233719999.90776628"),
         (STEEP, 9_223_372, "92233719999.90776628"),
         (FAR, 9_223_372, "92233719999.90776628"),
+        (EXACT, MOST, "92233720368.54775807"),
+        (EXACT_BELOW, MOST, "92233720368.54775807"),
+        (EXACT_BELOW, MOST + 1, "92233720368.54775807"),
+        (EXACT_ABOVE, MOST + 1, "92233720368.54775807"),
     ],
 )
 def test_large_counts_are_priced_exactly_up_to_the_bound(
@@ -281,6 +291,8 @@ def test_large_counts_are_priced_exactly_up_to_the_bound(
         (FAR, 10**12),
         (FAR, 10**12 + 1),
         (FAR, 2**63 - 1),
+        (EXACT, MOST + 1),
+        (EXACT_ABOVE, MOST + 2),
     ],
 )
 def test_beyond_the_bound_a_line_is_refused_never_wrapped(item: Item, calls: int) -> None:
