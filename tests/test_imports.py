@@ -35,7 +35,12 @@ counting.reading
 counting.repetitions
 counting.digesting usage
 spark.engine
-book sample
+book
+sample.calls
+sample.columns
+sample.writing
+sample.shipped
+sample.__main__
 draft late
 changes check exports publish gates
 show.explain show.pricelist diff whatif

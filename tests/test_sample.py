@@ -21,15 +21,10 @@ from hypothesis import strategies as st
 
 from settlement.errors import CannotWrite, WrongUsage
 from settlement.month import Month
-from settlement.sample import (
-    BUCKETS,
-    Quota,
-    SampleSummary,
-    main,
-    write_demo,
-    write_sample,
-    write_shipped,
-)
+from settlement.sample.__main__ import main
+from settlement.sample.calls import BUCKETS, Quota
+from settlement.sample.shipped import write_demo, write_shipped
+from settlement.sample.writing import SampleSummary, write_sample
 from settlement.tables import PUBLISHED, STAMP, Table
 from tests.reference import BUCKETS as EVERY_BUCKET
 from tests.reference import Call, Counted, count, invoice, rate, version_for
@@ -169,9 +164,10 @@ def test_any_numbers_make_a_log_that_counts_as_it_says(
 
 
 def test_retries_stay_in_the_month(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "settlement.sample._lag", lambda fate: np.full(len(fate), 40 * 86_400 * 10**6)
-    )
+    for module in ("calls", "columns"):
+        monkeypatch.setattr(
+            f"settlement.sample.{module}.lag", lambda fate: np.full(len(fate), 40 * 86_400 * 10**6)
+        )
     summary = write_sample(tmp_path, JANUARY, 10, 2_000, 1)
     assert found(counted(tmp_path, JANUARY)) == summary.buckets
 
@@ -269,7 +265,7 @@ def test_row_groups_do_not_change_what_is_in_a_log(
 ) -> None:
     """A re-delivery finds its place whatever row group or file its call is in."""
     write_sample(tmp_path / "whole", JANUARY, 50, 30_000, 1)
-    monkeypatch.setattr("settlement.sample.ROW_GROUP", 100)
+    monkeypatch.setattr("settlement.sample.writing.ROW_GROUP", 100)
     write_sample(tmp_path / "cut", JANUARY, 50, 30_000, 1, days_per_file=9)
     whole, cut = read(tmp_path / "whole"), read(tmp_path / "cut")
     key = [(name, "ascending") for name in SCHEMA.names]

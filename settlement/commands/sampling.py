@@ -48,7 +48,7 @@ def sample(out: Path, month: Month, accounts: int, calls: int, seed: int, as_jso
     """
     from dataclasses import asdict
 
-    from settlement.sample import write_sample
+    from settlement.sample.writing import write_sample
 
     made = write_sample(out, month, accounts, calls, seed)
     if as_json:
