@@ -8,7 +8,7 @@ PRICES ?= data/price_book.toml
 EXPORTS ?= data/exports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup settle schedule demo test test-long lint lock bench bench-scale clean \
+.PHONY: help setup settle schedule demo test test-long lint lock bench bench-scale mutants clean \
         setup-spark test-spark spark-cluster spark-stop spark-trial
 
 help:  ## list the targets
@@ -67,6 +67,14 @@ lint: setup  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+$(BIN)/.mutants: $(BIN)/.ready requirements-mutants.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutants.lock
+	@touch $@
+
+mutants: $(BIN)/.mutants  ## change the core in a thousand small ways: which changes does no test notice?
+	@CI=true $(BIN)/mutmut run
+	@$(BIN)/mutmut results
+
 $(BIN)/.bench: $(BIN)/.ready requirements-bench.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
@@ -85,6 +93,8 @@ lock: setup  ## renew the locks (needs uv)
 	  pyproject.toml --group dev -o requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --constraint requirements.lock --group pyproject.toml:bench -o requirements-bench.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --constraint requirements.lock --group pyproject.toml:mutants -o requirements-mutants.lock
 	@echo "pyspark>=4.0,<5" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header - -o requirements-spark.lock
 
