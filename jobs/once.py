@@ -19,7 +19,7 @@ from settlement import catchup, shell
 from settlement.book import Book
 from settlement.errors import SettlementError
 from settlement.month import Month
-from settlement.operations import messages
+from settlement.operations import messages, settings
 
 if TYPE_CHECKING:
     from settlement.late import Late
@@ -30,22 +30,10 @@ options = shell.options(
     shell.book,
     shell.prices,
     shell.contracts,
-    click.option(
-        "--first-month",
-        type=shell.month_of,
-        metavar="YYYY-MM",
-        envvar="SETTLE_FIRST_MONTH",
-        help="where an empty book begins  [default: the month that last ended]",
-    ),
+    settings.option("schedule.first_month"),
     shell.counting,
     shell.limits,
-    click.option(
-        "--auto-revise-below",
-        type=shell.amount_of,
-        metavar="AMOUNT",
-        envvar="SETTLE_AUTO_REVISE_BELOW",
-        help="revise a month that has late calls where the adjustments add up to less",
-    ),
+    settings.option("schedule.auto_revise_below"),
 )
 """What to settle, and under which conditions: the options of `settle_due`."""
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from settlement import __version__, shell
-from settlement.commands import keeping, looking, sampling, settling
+from settlement.commands import keeping, looking, sampling, settings, settling
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,6 +40,7 @@ for _command in (
     keeping.export,
     keeping.check,
     sampling.sample,
+    settings.config_,
 ):
     settle.add_command(_command)
 

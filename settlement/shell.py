@@ -7,7 +7,6 @@ a traceback means a bug.
 
 import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -23,17 +22,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
-from settlement import money
 from settlement.errors import (
     BadConfig,
     CannotRead,
     CannotWrite,
     MissingInput,
     SettlementError,
-    WrongUsage,
 )
-from settlement.month import Month, months_from
-from settlement.operations import messages
+from settlement.operations import config, messages, settings
 from settlement.prices import PriceBook
 from settlement.report import safe
 
@@ -52,65 +48,6 @@ class Interrupted(BaseException):
         super().__init__(self.name)
 
 
-def month_of(text: str) -> Month:
-    """Read an option that is a month, ``YYYY-MM``."""
-    try:
-        return Month.parse(text)
-    except WrongUsage as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def months_of(text: str) -> Month | tuple[Month, ...]:
-    """Read an option that is a month, or a run of months ``YYYY-MM..YYYY-MM``, in order."""
-    first, dots, last = text.partition("..")
-    if not dots:
-        return month_of(text)
-    ends = month_of(first), month_of(last)
-    if ends[0] > ends[1]:
-        raise click.BadParameter(f"{text!r} ends before it begins; write the older month first")
-    return months_from(*ends)
-
-
-def revision_of(text: str) -> int:
-    """Read an argument that is a revision, ``r2``; ``r0`` is what was before the first."""
-    if not re.fullmatch(r"r(0|[1-9][0-9]{0,3})", text):
-        raise click.BadParameter(f"{text!r} is not a revision, such as r2")
-    return int(text[1:])
-
-
-def share_of(text: str) -> Fraction:
-    """Read an option that is a share from 0 to 1, kept exact."""
-    plain = re.fullmatch(r"[0-9]{0,20}\.?[0-9]{1,20}(e-[0-9]{1,2}|/0*[1-9][0-9]{0,20})?", text)
-    try:
-        share = Fraction(text) if plain else Fraction(-1)
-    except ValueError:
-        share = Fraction(-1)
-    if not 0 <= share <= 1:
-        raise click.BadParameter(f"{text!r} is not a share from 0 to 1, such as 0.0001")
-    return share
-
-
-def decimal_of(text: str) -> Fraction:
-    """Read an option that is a plain decimal ≥ 0, kept exact."""
-    return Fraction(amount_of(text), money.UNITS_PER_ONE)
-
-
-def amount_of(text: str) -> int:
-    """Read an option that is an amount of money ≥ 0, as units."""
-    try:
-        return money.units(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def factor_and_amount_of(text: str) -> tuple[Fraction, int]:
-    """Read an option that is a factor and an amount, such as ``5:1000``."""
-    factor, colon, amount = text.partition(":")
-    if not colon:
-        raise click.BadParameter(f"{text!r} is not FACTOR:AMOUNT, such as 5:1000")
-    return decimal_of(factor), amount_of(amount)
-
-
 def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
     """Return several options as one, in this order."""
 
@@ -122,132 +59,29 @@ def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
-def path_of(text: str) -> Path:
-    """Read an option that is a path; an empty one would silently mean the working folder."""
-    if not text:
-        raise click.BadParameter("empty; name a file or folder")
-    return Path(text)
-
-
-logs = click.option(
-    "--logs",
-    default="data/logs",
-    show_default=True,
-    envvar="SETTLE_LOGS",
-    help="the call log: a folder, file, glob or URL",
-)
-book = click.option(
-    "--book",
-    default="data/book",
-    show_default=True,
-    envvar="SETTLE_BOOK",
-    type=path_of,
-    metavar="PATH",
-    help="the folder of all settlements",
-)
-prices = click.option(
-    "--prices",
-    default="data/price_book.toml",
-    show_default=True,
-    envvar="SETTLE_PRICES",
-    type=path_of,
-    metavar="PATH",
-    help="the price book",
-)
-contracts = click.option(
-    "--contracts",
-    envvar="SETTLE_CONTRACTS",
-    type=click.Path(path_type=Path),
-    help="the contract prices  [default: contracts.csv or .parquet beside the price book, if any]",
-)
-naive_timestamps = click.option(
-    "--naive-timestamps",
-    metavar="ZONE",
-    envvar="SETTLE_NAIVE_TIMESTAMPS",
-    help="the zone of timestamps that have none",
-)
-threads = click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    envvar="SETTLE_THREADS",
-    help="threads that read the log  [default: one per core]",
-)
+logs = settings.option("logs.path")
+book = settings.option("book")
+prices = settings.option("prices")
+contracts = settings.option("contracts")
+naive_timestamps = settings.option("logs.naive_timestamps")
+threads = settings.option("counting.threads")
 counting = options(
     naive_timestamps,
-    click.option(
-        "--max-rejects",
-        type=share_of,
-        metavar="SHARE",
-        default="0.0001",
-        show_default=True,
-        envvar="SETTLE_MAX_REJECTS",
-        help="the largest share of rows that may be rejected",
-    ),
-    click.option(
-        "--allow-empty",
-        is_flag=True,
-        envvar="SETTLE_ALLOW_EMPTY",
-        help="settle a month in which nobody called",
-    ),
-    click.option(
-        "--require-days",
-        is_flag=True,
-        envvar="SETTLE_REQUIRE_DAYS",
-        help="refuse a day without a row between days that have some",
-    ),
-    threads,
-    click.option(
-        "--engine",
-        type=click.Choice(["local", "spark"]),
-        default="local",
-        show_default=True,
-        envvar="SETTLE_ENGINE",
-        help="what counts: this machine, or a Spark cluster",
-    ),
-    click.option(
-        "--master",
-        metavar="URL",
-        envvar="SETTLE_MASTER",
-        help="the Spark cluster  [default: spark-submit's]",
-    ),
-    click.option(
-        "--conf",
-        multiple=True,
-        metavar="NAME=VALUE",
-        envvar="SETTLE_CONF",
-        help="a setting of Spark's; may be given again",
+    *(
+        settings.option(f"counting.{name}")
+        for name in (
+            "max_rejects",
+            "allow_empty",
+            "require_days",
+            "threads",
+            "engine",
+            "master",
+            "conf",
+        )
     ),
 )
-
-
 limits = options(
-    click.option(
-        "--limit-total",
-        type=decimal_of,
-        metavar="PERCENT",
-        envvar="SETTLE_LIMIT_TOTAL",
-        help="stop where the total differs more from the month before",
-    ),
-    click.option(
-        "--limit-account",
-        type=factor_and_amount_of,
-        metavar="FACTOR:AMOUNT",
-        envvar="SETTLE_LIMIT_ACCOUNT",
-        help="stop where an account owes more than FACTOR × its last bill and than AMOUNT",
-    ),
-    click.option(
-        "--limit-items",
-        is_flag=True,
-        envvar="SETTLE_LIMIT_ITEMS",
-        help="stop where an item that had revenue has none",
-    ),
-    click.option(
-        "--limit-rejects",
-        type=share_of,
-        metavar="SHARE",
-        envvar="SETTLE_LIMIT_REJECTS",
-        help="stop where a larger share of rows is rejected",
-    ),
+    *(settings.option(f"limits.{name}") for name in ("total", "account", "items", "rejects"))
 )
 """When to stop before publishing, for a person to look; each is off unless it is given."""
 _AGAIN = {
@@ -263,7 +97,9 @@ def given_again() -> str:
     settings, for a password may be among them.
     """
     context = click.get_current_context()
-    words = []
+    words = (
+        [f"--config {quote(str(file.absolute()))}"] if (file := config.used(context).path) else []
+    )
     for option in context.command.params:
         name = option.name or ""
         source = context.get_parameter_source(name)
@@ -377,38 +213,28 @@ def _speak(context: click.Context, option: click.Parameter, value: object) -> No
     source = context.get_parameter_source(name)
     if source is ParameterSource.COMMANDLINE:
         asked[name] = value
+    value = context.meta[f"messages.{name}"] = asked.get(name, value)
     if name in asked or source is not ParameterSource.DEFAULT:
-        setattr(messages.manner, {"log_format": "form"}.get(name, name), asked.get(name, value))
+        setattr(messages.manner, {"log_format": "form"}.get(name, name), value)
 
 
 def _common() -> list[click.Parameter]:
     """Return the options that every command has."""
+    spoken = ("log_format", "quiet", "verbose")
     return [
-        click.Option(
-            ["--log-format"],
-            type=click.Choice(["text", "json"]),
-            default="text",
-            show_default=True,
-            envvar="SETTLE_LOG_FORMAT",
-            callback=_speak,
-            expose_value=False,
-            help="messages as text, or one JSON object a line",
-        ),
+        config.chosen(),
         *(
-            click.Option(
-                [f"--{name}"],
-                is_flag=True,
-                envvar=f"SETTLE_{name.upper()}",
-                callback=_speak,
-                expose_value=False,
-                help=said,
-            )
-            for name, said in (
-                ("quiet", "say nothing but warnings and errors"),
-                ("verbose", "say what each stage took"),
-            )
+            settings.parameter(f"messages.{name}", callback=_speak, expose_value=False)
+            for name in spoken
         ),
     ]
+
+
+def source_of(context: click.Context, setting: settings.Setting) -> ParameterSource | None:
+    """Tell where the value of a setting comes from; typed before a command, it was typed."""
+    if setting.name in context.meta.get(_SPOKEN, {}):
+        return ParameterSource.COMMANDLINE
+    return context.get_parameter_source(setting.name)
 
 
 _C = TypeVar("_C", bound=click.Command)

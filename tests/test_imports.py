@@ -13,11 +13,14 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
 errors report inputs
+columns
 operations.messages
 progress
 spark.cluster
 month money
-sheets
+sheets operations.values
+operations.settings
+operations.config
 prices
 tables
 contracts
@@ -51,13 +54,22 @@ show.plans catchup
 show.whatifs
 shell
 commands.shared
-commands.keeping commands.looking commands.sampling commands.settling
+commands.keeping commands.looking commands.sampling commands.settings commands.settling
 cli
 """
 LAYER = {
     name: depth for depth, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()
 }
-FOR_JOBS = {"settle", "catchup", "late", "shell", "book", "month", "errors", "operations.messages"}
+FOR_JOBS = {
+    "settle",
+    "catchup",
+    "late",
+    "shell",
+    "book",
+    "month",
+    "errors",
+    "operations.messages",
+} | {"operations.settings"}
 """All that ``jobs`` may know: the top of the settlement, and what it speaks in."""
 LIGHT = ("errors", "month", "money", "prices", "book", "cli")
 HEAVY = {"pandas", "numpy", "pyarrow"}

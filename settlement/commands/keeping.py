@@ -9,6 +9,7 @@ from settlement import shell
 from settlement.commands import shared
 from settlement.errors import MissingInput
 from settlement.month import Month
+from settlement.operations import values
 from settlement.report import aligned, safe
 
 
@@ -18,7 +19,7 @@ from settlement.report import aligned, safe
     click.option(
         "--out",
         required=True,
-        type=shell.path_of,
+        type=values.path_of,
         metavar="PATH",
         envvar="SETTLE_OUT",
         help="the folder for the CSV files",

@@ -9,6 +9,7 @@ from settlement import shell
 from settlement.book import Book, Settlement
 from settlement.commands import shared
 from settlement.month import Month, last_ended, months_between
+from settlement.operations import values
 from settlement.report import aligned, grouped, safe, summary
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
 
 @click.command()
 @shell.options(
-    click.argument("month", type=shell.month_of, metavar="MONTH"),
+    click.argument("month", type=values.month_of, metavar="MONTH"),
     *(
-        click.argument(name, type=shell.revision_of, required=False, metavar=f"[{label}]")
+        click.argument(name, type=values.revision_of, required=False, metavar=f"[{label}]")
         for name, label in (("before", "rA"), ("after", "rB"))
     ),
     shell.book,

@@ -7,6 +7,7 @@ import click
 from settlement import shell
 from settlement.commands import shared
 from settlement.month import Month
+from settlement.operations import values
 
 
 @click.command()
@@ -14,7 +15,7 @@ from settlement.month import Month
     click.option(
         "--out",
         required=True,
-        type=shell.path_of,
+        type=values.path_of,
         metavar="PATH",
         envvar="SETTLE_OUT",
         help="the folder",
@@ -22,7 +23,7 @@ from settlement.month import Month
     click.option(
         "--month",
         required=True,
-        type=shell.month_of,
+        type=values.month_of,
         metavar="MONTH",
         envvar="SETTLE_MONTH",
         help="YYYY-MM",

@@ -8,6 +8,7 @@ import click
 from settlement import shell
 from settlement.commands import shared
 from settlement.month import Month, last_ended
+from settlement.operations import values
 from settlement.report import seconds, summary
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _months = click.argument(
     "month",
-    type=shell.months_of,
+    type=values.months_of,
     required=False,
     metavar="[MONTH | FIRST..LAST]",
     envvar="SETTLE_MONTH",

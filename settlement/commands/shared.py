@@ -11,9 +11,10 @@ from settlement import shell
 from settlement.book import Book, Settlement
 from settlement.errors import MissingInput
 from settlement.month import Month, last_ended
+from settlement.operations import values
 
 month = click.argument(
-    "month", type=shell.month_of, required=False, metavar="[MONTH]", envvar="SETTLE_MONTH"
+    "month", type=values.month_of, required=False, metavar="[MONTH]", envvar="SETTLE_MONTH"
 )
 as_json = click.option(
     "--json", "as_json", is_flag=True, envvar="SETTLE_JSON", help="print one JSON object"

@@ -1,0 +1,95 @@
+"""Values as people write them, in options, variables and files: months, shares, amounts, paths.
+
+Each reader takes text and raises `click.BadParameter` for what it cannot be, so that whoever
+asked for it can say where it was written.
+"""
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import click
+
+from settlement import money
+from settlement.errors import WrongUsage
+from settlement.month import Month, months_from, zone_named
+
+
+def month_of(text: str) -> Month:
+    """Read an option that is a month, ``YYYY-MM``."""
+    try:
+        return Month.parse(text)
+    except WrongUsage as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def months_of(text: str) -> Month | tuple[Month, ...]:
+    """Read an option that is a month, or a run of months ``YYYY-MM..YYYY-MM``, in order."""
+    first, dots, last = text.partition("..")
+    if not dots:
+        return month_of(text)
+    ends = month_of(first), month_of(last)
+    if ends[0] > ends[1]:
+        raise click.BadParameter(f"{text!r} ends before it begins; write the older month first")
+    return months_from(*ends)
+
+
+def revision_of(text: str) -> int:
+    """Read an argument that is a revision, ``r2``; ``r0`` is what was before the first."""
+    if not re.fullmatch(r"r(0|[1-9][0-9]{0,3})", text):
+        raise click.BadParameter(f"{text!r} is not a revision, such as r2")
+    return int(text[1:])
+
+
+def share_of(text: str) -> Fraction:
+    """Read an option that is a share from 0 to 1, kept exact."""
+    plain = re.fullmatch(r"[0-9]{0,20}\.?[0-9]{1,20}(e-[0-9]{1,2}|/0*[1-9][0-9]{0,20})?", text)
+    try:
+        share = Fraction(text) if plain else Fraction(-1)
+    except ValueError:
+        share = Fraction(-1)
+    if not 0 <= share <= 1:
+        raise click.BadParameter(f"{text!r} is not a share from 0 to 1, such as 0.0001")
+    return share
+
+
+def decimal_of(text: str) -> Fraction:
+    """Read an option that is a plain decimal ≥ 0, kept exact."""
+    return Fraction(amount_of(text), money.UNITS_PER_ONE)
+
+
+def amount_of(text: str) -> int:
+    """Read an option that is an amount of money ≥ 0, as units."""
+    try:
+        return money.units(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def factor_and_amount_of(text: str) -> tuple[Fraction, int]:
+    """Read an option that is a factor and an amount, such as ``5:1000``."""
+    factor, colon, amount = text.partition(":")
+    if not colon:
+        raise click.BadParameter(f"{text!r} is not FACTOR:AMOUNT, such as 5:1000")
+    return decimal_of(factor), amount_of(amount)
+
+
+def path_of(text: str) -> Path:
+    """Read an option that is a path; an empty one would silently mean the working folder."""
+    if not text:
+        raise click.BadParameter("empty; name a file or folder")
+    return Path(text)
+
+
+def zone_of(text: str) -> str:
+    """Read an option that is a time zone; raises `BadConfig` for an unknown one."""
+    zone_named(text)
+    return text
+
+
+def column_of(text: str) -> tuple[str, str]:
+    """Read an option that is a column's name here and in the log, ``request_id=rid``."""
+    name, equals, own = text.partition("=")
+    if not (name and equals and own):
+        raise click.BadParameter(f"{text!r} is not NAME=COLUMN, such as request_id=rid")
+    return name, own
