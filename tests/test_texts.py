@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement.scan.texts import NotFramed, Texts, check_utf8, lanes, of_arrow, of_plain
+from settlement.scan.texts import NotFramed, Texts, check_utf8, heads, lanes, of_arrow, of_plain
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 WORDS = st.lists(WORD, max_size=50)
@@ -68,6 +68,23 @@ def test_fixed_widths_are_framed(width: int) -> None:
 def test_plain_pages_give_their_text(words: list[str]) -> None:
     values = [word.encode() for word in words]
     assert strings(of_plain(plain(values), len(values), None)) == values
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 255), min_size=1, max_size=40), st.integers(0, 3))
+def test_values_are_found_wherever_a_page_lies(widths: list[int], shift: int) -> None:
+    page = np.append(np.zeros(shift, np.uint8), plain([b"x" * width for width in widths]))
+    starts, found = heads(page[shift:], len(widths))
+    assert found.tolist() == widths
+    assert starts.tolist() == [4 * n + sum(widths[:n]) for n in range(len(widths))]
+
+
+@pytest.mark.parametrize("page", [b"", b"\0", b"\5\0\0", b"\0\0\0\0", b"\1\0\0\1x", b"a\1\0\0\0x"])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_what_is_no_value_is_not_found(page: bytes, shift: int) -> None:
+    data = np.frombuffer(bytes(shift) + page, np.uint8)[shift:]
+    with pytest.raises(NotFramed):
+        heads(data, 1)
 
 
 @settings(deadline=None)

@@ -18,6 +18,7 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Lanes = np.ndarray[Any, np.dtype[np.uint64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Codes = np.ndarray[Any, np.dtype[np.int32]]
+Shorts = np.ndarray[Any, np.dtype[np.uint16]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 LANE = 8
@@ -102,9 +103,9 @@ def of_plain(data: Bytes, count: int, width: int | None, wanted: Ints | None = N
         matrix = data.reshape(count, stride)
         if (matrix[:, :FRAME].view(np.uint32) == stride - FRAME).all():
             return Texts(total, [Lot(slice(0, total), matrix[chosen])])
-    bounds = _bounds(data, count)
-    starts, widths = bounds[:-1][chosen], (np.diff(bounds) - FRAME)[chosen]
-    return Texts(total, list(_by_lanes(data, starts, widths, is_framed=True)))
+    starts, widths = heads(data, count)
+    lots = _by_lanes(data, starts[chosen], widths[chosen], is_framed=True)
+    return Texts(total, list(lots))
 
 
 def _framed(values: Bytes) -> Bytes:
@@ -115,23 +116,37 @@ def _framed(values: Bytes) -> Bytes:
     return matrix
 
 
-def _bounds(data: Bytes, count: int) -> Ints:
-    """Return where each framed value begins, and where the last one ends.
+def heads(data: Bytes, count: int) -> tuple[Ints, Shorts]:
+    """Return where each framed value of a plain page begins, and how long it is (below 256).
 
-    Text holds no zeros, so those that there are, three for each value, are taken for the upper
-    part of lengths below 256: a guess that then is proved link by link. The first value begins
-    where the page does, each ends where the next begins, and the last where the page ends.
+    Where values begin is guessed, quickly, then proved link by link: the first begins where the
+    page does, each ends where the next begins, and the last where the page ends. What is
+    guessed from is that text holds no zeros, and a length below 256 three of them, of which
+    exactly two are an aligned pair. Pairs are looked for by twos, as there are few.
+
+    Raises:
+        NotFramed: the guess was wrong; there may be zeros in values, or longer ones.
     """
-    zeros = np.flatnonzero(data == 0)
-    if len(zeros) != 3 * count or zeros[0] != 1:
+    odd = data.ctypes.data % 2
+    pairs = data[odd : odd + (data.size - odd) // 2 * 2].view(np.uint16)
+    is_none = np.zeros(pairs.size + pairs.size % 2, bool)
+    np.equal(pairs, 0, out=is_none[: pairs.size])
+    found = np.flatnonzero(is_none.view(np.uint16) != 0)
+    if len(found) != count:
         raise NotFramed
-    bounds = np.append(zeros[::3] - 1, data.size)
-    heads = bounds[:-1]
-    if not ((zeros[1::3] == heads + 2) & (zeros[2::3] == heads + 3)).all():
+    found *= 2
+    found += ~is_none.take(found)  # the pair, if not the first of two
+    found *= 2
+    found += odd - 1  # the byte before it: the length's first or, where it is zero, the second
+    found -= data.take(found, mode="clip") == 0
+    if found[0] != 0:
         raise NotFramed
-    if not (np.diff(bounds) == data[heads].astype(np.int64) + FRAME).all():
+    widths = data.take(found).astype(np.uint16)
+    if not (np.diff(found, append=data.size) == widths + np.uint16(FRAME)).all():
         raise NotFramed
-    return bounds
+    if data.take(found + (FRAME - 1)).any():
+        raise NotFramed
+    return found, widths
 
 
 def check_utf8(data: Bytes, longest: int) -> None:
@@ -183,20 +198,22 @@ def _buffer(buffer: pa.Buffer | None) -> Bytes:
 # ---------------------------------------------------------------- of many widths
 
 
-def _by_lanes(data: Bytes, starts: Ints, widths: Ints, *, is_framed: bool) -> Iterator[Lot]:
+def _by_lanes(
+    data: Bytes, starts: Ints, widths: Ints | Shorts, *, is_framed: bool
+) -> Iterator[Lot]:
     """Gather values into a matrix for each number of lanes; their lengths may lead them."""
-    needed = (widths + (FRAME + LANE - 1)) // LANE
+    needed = (widths + widths.dtype.type(FRAME + LANE - 1)) // LANE
     for count in np.flatnonzero(np.bincount(needed)).tolist():
         rows = np.flatnonzero(needed == count)
-        size, own = count * LANE, widths[rows]
+        size, own = count * LANE, widths.take(rows)
         if is_framed:
-            matrix = _windows(data, starts[rows], size)
+            matrix = _windows(data, starts.take(rows), size)
         else:
             matrix = np.empty((len(rows), size), np.uint8)
             matrix[:, :FRAME] = own.astype(np.uint32)[:, None].view(np.uint8)
-            matrix[:, FRAME:] = _windows(data, starts[rows], size - FRAME)
+            matrix[:, FRAME:] = _windows(data, starts.take(rows), size - FRAME)
         last = matrix.view(np.uint64)[:, -1]
-        last &= _LAST[own + FRAME - (size - LANE)]
+        last &= _LAST.take(own + FRAME - (size - LANE))
         yield Lot(rows, matrix)
 
 
