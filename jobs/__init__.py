@@ -1,1 +1,1 @@
-"""When to settle: one round for cron, and a service. How to settle is not known here."""
+"""When to settle: one round for cron, and a service. Doors only; how is not known here."""

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from settlement import __version__, shell
-from settlement.commands import keeping, looking, sampling, settings, settling
+from settlement.commands import keeping, looking, sampling, serving, settings, settling
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -32,6 +32,7 @@ for _command in (
     settling.ingest,
     settling.run,
     settling.plan,
+    serving.serve,
     looking.status,
     looking.show,
     looking.diff,

@@ -262,7 +262,7 @@ def main(
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by whoever started us
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
     given = list(sys.argv[1:] if arguments is None else arguments)
     messages.manner.name, messages.manner.stamped = name, stamped
     messages.manner.form = "json" if _asks_json(given) else "text"
@@ -276,8 +276,8 @@ def _asks_json(given: Sequence[str]) -> bool:
     return (typed[-1] if typed else os.environ.get("SETTLE_LOG_FORMAT")) == "json"
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwind once: a second signal must not disturb the clearing up."""
+def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """Handle a signal: unwind once, for a second one must not disturb the clearing up."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     raise Interrupted(number)

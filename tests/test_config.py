@@ -10,8 +10,8 @@ from typing import Any
 import click
 import pytest
 
-from jobs.once import once
 from settlement.cli import settle as program
+from settlement.commands.serving import once
 from settlement.operations.settings import FLAG, PATH, SETTINGS, TABLE, TEXT, TEXTS
 from tests.processes import PROGRAM, Finished, environment
 from tests.processes import settle as run
@@ -218,6 +218,7 @@ def test_every_key_can_be_written_as_its_kind_says(tmp_path: Path) -> None:
         "limits.account": '"5:1000"',
         "logs.naive_timestamps": '"UTC"',
         "schedule.first_month": '"2026-01"',
+        "schedule.at": '"0 2 * * *"',
         "counting.engine": '"spark"',
         "messages.log_format": '"json"',
     }

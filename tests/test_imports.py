@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
-errors report inputs
+errors report inputs operations.cron
 columns
 operations.messages
 progress
@@ -53,24 +53,18 @@ settle
 show.plans catchup
 show.whatifs
 shell
+operations.rounds operations.stop
+operations.service
 commands.shared
-commands.keeping commands.looking commands.sampling commands.settings commands.settling
+commands.keeping commands.looking commands.sampling commands.serving commands.settings
+commands.settling
 cli
 """
 LAYER = {
     name: depth for depth, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()
 }
-FOR_JOBS = {
-    "settle",
-    "catchup",
-    "late",
-    "shell",
-    "book",
-    "month",
-    "errors",
-    "operations.messages",
-} | {"operations.settings"}
-"""All that ``jobs`` may know: the top of the settlement, and what it speaks in."""
+FOR_JOBS = {"shell", "commands.serving"}
+"""All that ``jobs`` may know: they are doors to commands."""
 LIGHT = ("errors", "month", "money", "prices", "book", "cli")
 HEAVY = {"pandas", "numpy", "pyarrow"}
 

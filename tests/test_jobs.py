@@ -1,6 +1,5 @@
-"""The jobs as real processes, and the trigger's fire times over changes of the clock."""
+"""The jobs as real processes."""
 
-import logging
 import os
 import queue
 import shutil
@@ -11,20 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from datetime import time as time_of_day
-from itertools import islice, pairwise
+from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
-from apscheduler.triggers.interval import IntervalTrigger
 
-from jobs.scheduler import Daily, serve
 from settlement import publish
 from settlement.book import Book
-from settlement.errors import MissingInput
 from tests.drawn import rows
+from tests.processes import PROGRAM
 from tests.small import write_month, write_world
 
 ROOT = Path(__file__).parent.parent
@@ -155,13 +149,16 @@ def test_once_leaves_a_held_book_alone(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the service
 
 
+DOORS = {"jobs": [sys.executable, "-m", "jobs.scheduler"], "settle": [PROGRAM, "serve"]}
+
+
 @contextmanager
 def service(
-    world: Path, *arguments: str, **more: str
+    world: Path, *arguments: str, door: str = "jobs", **more: str
 ) -> Iterator[tuple[subprocess.Popen[str], "queue.Queue[str]"]]:
     """The scheduler as a process, and its lines as they come; killed if a test leaves it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.scheduler", *arguments],
+        [*DOORS[door], *arguments],
         cwd=ROOT,
         env=environment(world, **more),
         stderr=subprocess.PIPE,
@@ -197,10 +194,13 @@ def until(lines: "queue.Queue[str]", text: str) -> list[str]:
     return read
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_service_settles_at_its_start_and_stops_when_told(tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(("stop", "door"), [(signal.SIGTERM, "jobs"), (signal.SIGINT, "settle")])
+def test_service_settles_at_its_start_and_stops_when_told(
+    tmp_path: Path, stop: int, door: str
+) -> None:
     world = write_world(tmp_path, "2026-01", "2026-02")
-    with service(world, "--at", "03:30", SETTLE_FIRST_MONTH="2026-01") as (process, lines):
+    at = ("--at", "03:30")
+    with service(world, *at, door=door, SETTLE_FIRST_MONTH="2026-01") as (process, lines):
         read = until(lines, "next tick at")
         assert published(world) == ["2026-01 r1", "2026-02 r1"]
         assert [line.split()[2] for line in read if "published" in line] == ["2026-01", "2026-02"]
@@ -213,20 +213,16 @@ def test_service_settles_at_its_start_and_stops_when_told(tmp_path: Path, stop: 
         assert time.monotonic() - began < 10
 
 
-def test_service_outlives_a_refused_tick(tmp_path: Path) -> None:
-    world = write_world(tmp_path, "2026-01")
-    with service(world) as (process, lines):
-        read = until(lines, "next tick at")
-        refusals = [line for line in read if "refused, the next tick tries again" in line]
-        assert len(refusals) == 1
-        assert "no call in 2026-02" in refusals[0]
-        assert process.poll() is None
-        assert not (world / "book").exists()
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "code"),
-    [("SETTLE_PRICES", "nowhere.toml", 66), ("SETTLE_NOW", "soon", 78), ("SETTLE_AT", "25:00", 2)],
+    [
+        ("SETTLE_PRICES", "nowhere.toml", 66),
+        ("SETTLE_NOW", "soon", 78),
+        ("SETTLE_AT", "25:00", 2),
+        ("SETTLE_AT", "0 2 30 2 *", 2),
+        ("SETTLE_RETRY_FIRST", "0", 2),
+        ("SETTLE_STOP_WITHIN", "soon", 2),
+    ],
 )
 def test_service_does_not_start_misconfigured(
     tmp_path: Path, variable: str, value: str, code: int
@@ -248,86 +244,16 @@ def test_a_run_that_is_interrupted_leaves_nothing(
     process = subprocess.Popen(
         [sys.executable, "-m", f"jobs.{module}"],
         cwd=ROOT,
-        env=environment(world),
+        env=environment(world, SETTLE_STOP_WITHIN="0"),
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + PATIENCE
-    while not (world / "book" / ".lock").exists() and time.monotonic() < deadline:
+    lock = world / "book" / ".lock"
+    while not (lock.exists() and lock.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, errors
     assert errors.splitlines()[-1].endswith("nothing was left half-written")
     assert not (world / "book").exists()
-
-
-def test_a_failed_tick_is_tried_again_and_an_exit_ends_the_service(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    failures = [
-        SystemExit(7),
-        ZeroDivisionError("a mistake of ours"),
-        MissingInput("no call", where="logs", cure="wait", details=["the first of them"]),
-    ]
-
-    def settle_due() -> Iterator[str]:
-        raise failures.pop()
-
-    with (
-        caplog.at_level(logging.INFO, "jobs.scheduler"),
-        pytest.raises(SystemExit) as leaving,
-    ):
-        serve(settle_due, IntervalTrigger(seconds=0.05, timezone=UTC))
-    assert leaving.value.code == 7
-    levels = [(r.levelname, r.exc_info is not None) for r in caplog.records if r.levelno > 20]
-    assert levels == [("ERROR", False), ("ERROR", False), ("ERROR", True)]
-    assert "logs: no call; wait" in caplog.text
-    assert "the first of them" in caplog.text
-
-
-# ---------------------------------------------------------------- the trigger
-
-FIRES = """
-zone              at     from                  fires in UTC, over three days
----
-Asia/Shanghai     02:00  2026-02-27T17:59:59Z  27T18:00  28T18:00  01T18:00
-Asia/Shanghai     02:00  2026-02-27T18:00:01Z  28T18:00  01T18:00  02T18:00
-America/New_York  01:30  2026-10-31T12:00:00Z  01T05:30  02T06:30  03T06:30
-America/New_York  01:30  2026-11-01T05:45:00Z  02T06:30  03T06:30  04T06:30
-America/New_York  01:30  2026-11-01T06:15:00Z  02T06:30  03T06:30  04T06:30
-America/New_York  02:00  2026-11-01T06:15:00Z  01T07:00  02T07:00  03T07:00
-America/New_York  02:00  2026-10-31T12:00:00Z  01T07:00  02T07:00  03T07:00
-America/New_York  00:30  2026-03-07T12:00:00Z  08T05:30  09T04:30  10T04:30
-America/New_York  02:30  2026-03-07T12:00:00Z  08T07:30  09T06:30  10T06:30
-Europe/Berlin     02:30  2026-10-24T12:00:00Z  25T00:30  26T01:30  27T01:30
-"""
-
-
-def fires(trigger: Daily, start: datetime) -> Iterator[datetime]:
-    """Fire times as APScheduler asks for them, a moment after each has fired."""
-    fire = trigger.get_next_fire_time(None, start)
-    while True:
-        yield fire
-        fire = trigger.get_next_fire_time(fire, fire.astimezone(UTC) + timedelta(seconds=1))
-
-
-@pytest.mark.parametrize("row", rows(FIRES)[1:], ids=" ".join)
-def test_trigger_fires_once_a_day_over_changes_of_the_clock(row: list[str]) -> None:
-    zone, at, start, *expected = row
-    trigger = Daily(time_of_day.fromisoformat(at), ZoneInfo(zone))
-    found = islice(fires(trigger, datetime.fromisoformat(start)), len(expected))
-    assert [f"{fire.astimezone(UTC):%dT%H:%M}" for fire in found] == expected
-
-
-@pytest.mark.parametrize(
-    "zone", ["America/New_York", "America/Havana", "Australia/Lord_Howe", "Africa/Cairo"]
-)
-@pytest.mark.parametrize("at", ["00:00", "00:30", "01:30", "01:45", "02:00", "02:30", "23:30"])
-def test_trigger_fires_on_every_local_date_of_a_year(zone: str, at: str) -> None:
-    trigger = Daily(time_of_day.fromisoformat(at), ZoneInfo(zone))
-    found = [
-        fire.astimezone(UTC).astimezone(ZoneInfo(zone))
-        for fire in islice(fires(trigger, datetime(2026, 1, 2, tzinfo=UTC)), 366)
-    ]
-    assert all(later.date() - fire.date() == timedelta(days=1) for fire, later in pairwise(found))

@@ -36,6 +36,7 @@ class Setting:
         metavar: what stands for a value in ``--help``.
         option: the option's name, where it is not the last part of the key.
         flag: how the option is typed, where it is not its name with hyphens.
+        alias: how else it may be typed.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Setting:
     metavar: str | None = None
     option: str = ""
     flag: str = ""
+    alias: str = ""
 
     @property
     def name(self) -> str:
@@ -144,6 +146,33 @@ SETTINGS = (
         "revise a month that has late calls where the adjustments add up to less",
         reader=values.amount_of, metavar="AMOUNT", otherwise="off",
     ),
+    Setting(
+        "schedule.at", TEXT,
+        "when the service looks, in the billing zone: a time of day, or five cron fields",
+        "02:00", reader=values.schedule_of, metavar="HH:MM|FIELDS", alias="--cron",
+    ),
+    Setting(
+        "schedule.retry_first", NUMBER,
+        "the wait before what failed (exit codes 66, 74, 75) is tried again", "1m",
+        reader=values.seconds_of, metavar="TIME",
+    ),
+    Setting(
+        "schedule.retry_factor", NUMBER, "how many times longer each further wait is", "2",
+        reader=click.FloatRange(1, 100), metavar="NUMBER",
+    ),
+    Setting(
+        "schedule.retry_longest", NUMBER, "the longest wait", "1h", reader=values.seconds_of,
+        metavar="TIME",
+    ),
+    Setting(
+        "schedule.retry_total", NUMBER, "how long to try again before the next tick; 0: never",
+        "12h", reader=values.seconds_of, metavar="TIME",
+    ),
+    Setting(
+        "schedule.stop_within", NUMBER,
+        "how long a run under way may take to finish when told to stop", "20s",
+        reader=values.seconds_of, metavar="TIME",
+    ),
 )  # fmt: skip
 BY_KEY = {setting.key: setting for setting in SETTINGS}
 
@@ -160,7 +189,7 @@ def parameter(key: str, **more: Any) -> click.Option:
 
 def _declared(setting: Setting) -> list[str]:
     typed = f"{setting.typed}/{setting.refused}" if setting.kind == FLAG else setting.typed
-    return [typed, setting.name]
+    return [typed, *([setting.alias] if setting.alias else []), setting.name]
 
 
 def _described(setting: Setting) -> dict[str, Any]:

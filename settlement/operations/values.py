@@ -5,6 +5,7 @@ asked for it can say where it was written.
 """
 
 import re
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import click
 from settlement import money
 from settlement.errors import WrongUsage
 from settlement.month import Month, months_from, zone_named
+from settlement.operations.cron import Cron
 
 
 def month_of(text: str) -> Month:
@@ -72,6 +74,25 @@ def factor_and_amount_of(text: str) -> tuple[Fraction, int]:
     if not colon:
         raise click.BadParameter(f"{text!r} is not FACTOR:AMOUNT, such as 5:1000")
     return decimal_of(factor), amount_of(amount)
+
+
+def seconds_of(text: str) -> float:
+    """Read an option that is a duration, ``90s``, ``15m`` or ``12h``; a bare number is seconds."""
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smh]?)", text)
+    if not found:
+        raise click.BadParameter(f"{text!r} is not a duration, such as 90s, 15m or 12h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def schedule_of(text: str) -> Cron:
+    """Read an option that says when: a time of day, ``02:00``, or five cron fields."""
+    try:
+        if ":" in text:
+            return Cron.daily(datetime.strptime(text, "%H:%M").time())  # noqa: DTZ007
+        return Cron.parse(text)
+    except ValueError as error:
+        said = f"{text!r} is not a time of day, such as 02:00" if ":" in text else str(error)
+        raise click.BadParameter(said) from error
 
 
 def path_of(text: str) -> Path:

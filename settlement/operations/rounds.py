@@ -1,0 +1,104 @@
+"""One round: settle whatever is due, look for late calls, digest what has come since.
+
+Nothing is remembered between two rounds: price book, contracts, book and clock are read
+anew, so a service may go round day after day, and cron may start each round by itself.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from settlement import catchup, shell
+from settlement.book import Book
+from settlement.errors import SettlementError
+from settlement.month import Month
+from settlement.operations import messages
+
+if TYPE_CHECKING:
+    from settlement.late import Late
+    from settlement.settle import Order
+
+OrderOf = Callable[[Month], "Order"]
+"""Gives what to settle a month with."""
+
+
+def go_round(
+    logs: str,
+    book: Path,
+    prices: Path,
+    first_month: Month | None,
+    auto_revise_below: int | None,
+    contracts: Path | None = None,
+    stopping: Callable[[], bool] = bool,
+    **conditions: Any,
+) -> Iterator[str]:
+    """Settle every month that is over and not settled, oldest first; look for late calls.
+
+    The conditions are those of `settle.Order`. Yields a line for each month settled and each
+    settled month that the log has news of; warnings are said at once. Once ``stopping`` tells
+    so, the month under way is finished and nothing more is begun. Raises the first refusal, at the
+    end; the months before it stay settled.
+    """
+    price_book, now, given = shell.price_book(prices), shell.now(), shell.given_again()
+    conditions["contracts"] = shell.contract_prices(contracts, prices, price_book)
+
+    def order_of(month: Month) -> "Order":
+        from settlement.settle import Order
+
+        return Order(month, logs, book, price_book, now, shell.now_set(), given=given, **conditions)
+
+    months = catchup.due(Book.open(book), now, price_book.zone, first_month)
+    refusal = yield from _settled(months, order_of, stopping)
+    if not stopping():
+        yield from _late(book, logs, order_of, auto_revise_below, stopping)
+    if refusal:
+        raise refusal
+    if conditions["engine"] == "local" and not stopping():
+        zone, threads = conditions["naive_timestamps"], conditions["threads"]
+        try:
+            ingested = catchup.ingest(logs, book, price_book, now, zone, threads)
+            if ingested.digested:
+                yield str(ingested)
+        except SettlementError as error:
+            yield f"could not digest the log: {error}"
+    if not months:
+        yield "nothing is due"
+
+
+def _settled(
+    months: list[Month], order_of: OrderOf, stopping: Callable[[], bool]
+) -> Generator[str, None, SettlementError | None]:
+    """Settle the months that are due; return the refusal that ended it, if one did."""
+    left = takewhile(lambda _month: not stopping(), months)
+    try:
+        for done in catchup.catch_up(left, order_of, warn=messages.warn):
+            yield catchup.told(done)
+    except SettlementError as error:
+        return error
+    return None
+
+
+def _late(
+    book: Path, logs: str, order_of: OrderOf, below: int | None, stopping: Callable[[], bool]
+) -> Iterator[str]:
+    """Say what the log has of settled months beyond what was read; revise if that is asked for."""
+    try:
+        for late in catchup.look_for_late(book, logs):
+            yield str(late)
+            if below is not None and not stopping():
+                yield from _revised(late, order_of(late.month), below)
+    except SettlementError as error:
+        yield f"could not look for late calls: {error}"
+
+
+def _revised(late: "Late", order: "Order", below: int) -> Iterator[str]:
+    """Revise a month that has late calls; say what it came to, or why it was not done."""
+    if late.gone:
+        yield f"{late.month}: not revised unasked, because files are gone"
+        return
+    try:
+        yield catchup.told(catchup.revise(late, order, below, messages.warn))
+    except SettlementError as refusal:
+        yield f"{late.month}: not revised unasked: {refusal}"
+        yield from refusal.details
