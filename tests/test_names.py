@@ -109,3 +109,16 @@ def test_threads_agree_on_numbers() -> None:
     for draw, numbers in zip(draws, found, strict=True):
         assert [known[number] for number in numbers] == [f"account {n}" for n in draw]
     assert len(known) == len(set(known))
+
+
+def test_texts_that_come_twice_at_once_are_learnt_once() -> None:
+    table = module._Table(1, 40)
+    ids = np.array([[7], [9], [7], [5], [9]], np.uint64)
+    hashes = np.array([1 << 63, 1 << 63, 1 << 63, 3, 1 << 63], np.uint64)
+    numbers, new = table.learn(ids, hashes, 100)
+    assert new == table.used - 1 == 3
+    assert set(numbers.tolist()) == {100, 101, 102}
+    assert [numbers[0], numbers[1]] == [numbers[2], numbers[4]]
+    again, new = table.learn(ids[::-1], hashes[::-1], 200)
+    assert (again[::-1].tolist(), new) == (numbers.tolist(), 0)
+    assert table.grown(90).find(ids, hashes).tolist() == numbers.tolist()

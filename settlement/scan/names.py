@@ -36,11 +36,12 @@ class Names:
         self._lock = threading.Lock()
         empty = np.zeros((1, FRAME), np.uint8)
         self._tables = {1: _Table(1, 16)}
-        self._tables[1].put(lanes(empty), hashed(empty), np.array([EMPTY], np.int32))
+        self._tables[1].learn(lanes(empty), hashed(empty), EMPTY)
         self._count = EMPTY + 1
 
     def __len__(self) -> int:
-        return self._count
+        with self._lock:  # whoever was given a number, even one just learnt, finds it counted
+            return self._count
 
     def numbers(self, pieces: Iterable[Piece], rows: int) -> Codes:
         """Return the number of the account of each of so many rows."""
@@ -80,18 +81,11 @@ class Names:
         width = ids.shape[1]
         with self._lock:
             table = self._tables.setdefault(width, _Table(width, 16))
-            numbers = table.find(ids, hashes)
-            lost = np.flatnonzero(numbers < 0)
-            order = lost[np.lexsort((*ids[lost].T, hashes[lost]))]
-            new = np.ones(len(order), bool)
-            new[1:] = (ids[order[1:]] != ids[order[:-1]]).any(axis=1)
-            numbers[order] = self._count - 1 + np.cumsum(new)
-            heads = order[new]
-            if table.used + len(heads) > table.room:
-                table = table.grown(2 * (table.used + len(heads)))
-            table.put(ids[heads], hashes[heads], numbers[heads])
+            if table.used + len(ids) > table.room:
+                table = table.grown(2 * (table.used + len(ids)))
+            numbers, new = table.learn(ids, hashes, self._count)
             self._tables[width] = table
-            self._count += len(heads)
+            self._count += new
         return numbers
 
     def texts(self) -> pa.Array:
@@ -117,9 +111,10 @@ class _Table:
     """Texts of one number of lanes by their hashes, with open addressing.
 
     A slot holds a place, a place the lanes of a text and its number, side by side, so that a
-    look-up touches memory twice; place 0 is nobody's. A slot is written last, and what is not
-    yet written looks like no text there can be, so a reader without the lock finds a text or
-    misses it, but never a wrong one.
+    look-up touches memory twice; place 0 is nobody's. Who learns claims a free slot first, by a
+    number below 0, which readers take for nobody's place. The place is written last, and what is
+    not yet written looks like no text there can be, so a reader without the lock finds a text
+    or misses it, but never a wrong one.
     """
 
     def __init__(self, width: int, room: int) -> None:
@@ -144,7 +139,7 @@ class _Table:
     def _probe(self, ids: Lanes, slots: Ints) -> tuple[Codes, Ints]:
         """Return the numbers found in slots, and which slots hold another text."""
         places = self._slots.take(slots)
-        held = self._held.take(places, axis=0)
+        held = self._held.take(places, axis=0, mode="clip")
         alike = places > 0
         for lane in range(ids.shape[1]):
             alike &= held[:, lane] == ids[:, lane]
@@ -152,27 +147,51 @@ class _Table:
         numbers[~alike] = -1
         return numbers, np.flatnonzero((places > 0) & ~alike)
 
-    def put(self, ids: Lanes, hashes: Lanes, numbers: Codes) -> None:
-        """Add texts, all different and none here yet."""
-        slots = (hashes >> self._shift).view(np.int64)
-        places = np.arange(self.used, self.used + len(numbers), dtype=np.int32)
-        self._hashes[places] = hashes
-        self._held[places, -1] = numbers
-        self._held[places, :-1] = ids
-        self.used += len(numbers)
-        while slots.size:
-            free = np.flatnonzero(self._slots[slots] == 0)
-            at, first = np.unique(slots[free], return_index=True)
-            self._slots[at] = places[free[first]]
-            left = np.ones(slots.size, bool)
-            left[free[first]] = False
-            slots, places = (slots[left] + 1) & self._last, places[left]
+    def learn(self, ids: Lanes, hashes: Lanes, first: int) -> tuple[Codes, int]:
+        """Add those of some texts that are not here; there must be room for all of them.
+
+        New ones are numbered from ``first`` on. Returns the numbers of all, and how many are new.
+        """
+        numbers, before = np.empty(len(ids), np.int32), self.used
+        rows, slots = np.arange(len(ids)), (hashes >> self._shift).view(np.int64)
+        while rows.size:
+            winners = self._claim(slots)
+            new = rows[winners]
+            places = np.arange(self.used, self.used + len(new), dtype=np.int32)
+            self._hashes[places] = hashes[new]
+            self._held[places, -1] = first + places - before
+            self._held[places, :-1] = ids[new]
+            self.used += len(new)
+            self._slots[slots[winners]] = places
+            numbers[rows], others = self._probe(ids[rows], slots)
+            rows, slots = rows[others], (slots[others] + 1) & self._last
+        return numbers, self.used - before
+
+    def _claim(self, slots: Ints) -> Ints:
+        """Return which of some texts may have the slot that they want: it is free, and no other's.
+
+        All write their names into free slots; the last to write is still there, whoever it is.
+        """
+        free = np.flatnonzero(self._slots.take(slots) <= 0)
+        wanted, claims = slots[free], np.arange(-len(free), 0, dtype=np.int32)
+        self._slots[wanted] = claims
+        winners: Ints = free[self._slots.take(wanted) == claims]
+        return winners
 
     def grown(self, room: int) -> "_Table":
-        """Return the same texts in a table with more room."""
+        """Return the same texts, in the same places, in a table with more room."""
         bigger = _Table(self._held.shape[1] - 1, room)
-        held = self._held[1 : self.used]
-        bigger.put(held[:, :-1], self._hashes[1 : self.used], self.numbers)
+        bigger.used = self.used
+        bigger._held[: self.used] = self._held[: self.used]
+        bigger._hashes[: self.used] = self._hashes[: self.used]
+        places = np.arange(1, self.used, dtype=np.int32)
+        slots = (self._hashes[places] >> bigger._shift).view(np.int64)
+        while places.size:
+            winners = bigger._claim(slots)
+            bigger._slots[slots[winners]] = places[winners]
+            left = np.ones(len(places), bool)
+            left[winners] = False
+            places, slots = places[left], (slots[left] + 1) & bigger._last
         return bigger
 
     @property

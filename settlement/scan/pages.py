@@ -363,7 +363,10 @@ class Chunk:
 
 
 def _read(descriptor: int, place: Place, buffer: Buffer) -> memoryview:
-    raw = buffer.of(place.size)
+    try:
+        raw = buffer.of(place.size)
+    except MemoryError as broken:
+        raise Unusual from broken
     done = 0
     while done < place.size:
         got = os.preadv(descriptor, [raw[done:]], place.start + done)

@@ -217,7 +217,7 @@ class Rows:
                 return use(Chunk(descriptor, place, _BUFFERS.raw))
             finally:
                 os.close(descriptor)
-        except (OSError, MemoryError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise Unusual from error
 
 
