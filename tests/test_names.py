@@ -73,11 +73,18 @@ def test_no_account_has_numbers_of_its_own() -> None:
     assert names.texts().to_pylist() == [None, "", "a"]
 
 
-def test_ranks_are_by_bytes() -> None:
+@settings(deadline=None)
+@given(
+    st.lists(st.text(max_size=30) | st.text("a\0", max_size=40), min_size=1, unique=True),
+    st.booleans(),
+)
+def test_ranks_are_by_bytes(accounts: list[str], long: bool) -> None:
+    accounts += ["\U0001d11e", "\uffee"] + ["a" * 50] * long
     names = Names()
-    accounts = ["\U0001d11e", "\uffee", "é", "b", "ab", "a" * 30]
     numbers = names.numbers([piece(list(accounts))], len(accounts))
-    by_rank = [accounts[n] for n in np.argsort(names.ranks()[numbers])]
+    ranks = names.ranks()
+    assert sorted(ranks.tolist()) == list(range(len(names)))
+    by_rank = [accounts[n] for n in np.argsort(ranks[numbers])]
     assert by_rank == sorted(accounts, key=str.encode)
 
 

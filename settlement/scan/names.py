@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.pages import Piece
-from settlement.scan.texts import FRAME, Bytes, Codes, Ints, Lanes, Texts, lanes
+from settlement.scan.texts import FRAME, LANE, Bytes, Codes, Ints, Lanes, Texts, lanes
 
 NULL, EMPTY = 0, 1
 """Numbers that stand for no account: the cell is null, or empty."""
 _STEP = 16_384
 """So many are looked up at a time: what is in hand stays in the processor's cache."""
+_SORTED_LANES = 4
+"""Accounts of so many lanes at most are sorted as numbers; longer ones by Arrow."""
 
 
 class Names:
@@ -101,7 +103,16 @@ class Names:
 
     def ranks(self) -> Ints:
         """Return for each number the account's place among all, by UTF-8 bytes."""
-        order = pc.sort_indices(self.texts().cast(pa.large_binary())).to_numpy()
+        widest = max(self._tables)
+        if widest > _SORTED_LANES:
+            order = pc.sort_indices(self.texts().cast(pa.large_binary())).to_numpy()
+        else:
+            tables = self._tables.values()
+            numbers = np.concatenate([np.array([NULL], np.int32), *(t.numbers for t in tables)])
+            keys = np.concatenate(
+                [np.zeros((1, widest), np.uint64), *(t.keys(widest) for t in tables)]
+            )
+            order = numbers[np.lexsort(keys.T[::-1])]
         ranks = np.empty(len(order), np.int64)
         ranks[order] = np.arange(len(order))
         return ranks
@@ -199,9 +210,23 @@ class _Table:
         """The numbers of all texts, in the order of their places."""
         return self._held[1 : self.used, -1].astype(np.int32)
 
+    def keys(self, width: int) -> Lanes:
+        """Return numbers that sort as all texts do, so many for each, the first before the rest.
+
+        They are a text's bytes, zeros behind it, and its length, for texts that end in zeros.
+        """
+        matrix = self._matrix()
+        cells = np.zeros((len(matrix), width * LANE), np.uint8)
+        cells[:, : matrix.shape[1] - FRAME] = matrix[:, FRAME:]
+        cells[:, -FRAME:] = matrix[:, FRAME - 1 :: -1]
+        return cells.view(np.uint64).byteswap()
+
+    def _matrix(self) -> Bytes:
+        return np.ascontiguousarray(self._held[1 : self.used, :-1]).view(np.uint8)
+
     def texts(self) -> pa.Array:
         """Return all texts in the order of their places, as large binary."""
-        matrix = np.ascontiguousarray(self._held[1 : self.used, :-1]).view(np.uint8)
+        matrix = self._matrix()
         widths = np.ascontiguousarray(matrix[:, :FRAME]).view(np.uint32)[:, 0].astype(np.int64)
         own = np.arange(matrix.shape[1] - FRAME) < widths[:, None]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])
