@@ -8,7 +8,7 @@ PRICES ?= data/price_book.toml
 EXPORTS ?= data/exports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup settle schedule demo test test-long lint lock bench bench-scale mutants clean \
+.PHONY: help setup settle schedule demo test test-long soak lint lock bench bench-scale mutants clean \
         setup-spark test-spark spark-cluster spark-stop spark-trial
 
 help:  ## list the targets
@@ -43,6 +43,9 @@ test: setup lint  ## everything CI runs: lint, types, tests
 
 test-long: setup  ## the random months again, many more of them
 	@SETTLE_TEST_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 0 tests/test_random_months.py
+
+soak: setup  ## live through 36 months of the service with kills, held books and late files: make soak MONTHS=36 SEED=1
+	@$(BIN)/python -m tests.soak $(if $(MONTHS),--months $(MONTHS)) $(if $(SEED),--seed $(SEED))
 
 setup-spark: setup $(BIN)/.spark  ## add Spark to .venv, for `--engine spark` (needs Java 17 or newer)
 

@@ -59,6 +59,17 @@ def test_a_machine_that_was_off_on_day_1_to_3_settles_when_it_starts(tmp_path: P
         assert published(world) == ["2026-01 r1", "2026-02 r1"]
 
 
+def test_a_start_before_the_tick_does_not_overtake_a_log_that_is_coming_in(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2026-01", "2026-02")
+    clock = Clock(tmp_path / "clock", "2026-03-01T00:05:00+08:00")
+    months = ("--first-month", "2026-01")
+    with service(clock, *months, **paths(world)) as running:
+        assert "next tick at 2026-03-01T02:00:00+08:00" in running.until("next tick at")[-1]
+        assert published(world) == ["2026-01 r1"]
+        running.tick(clock, "2026-03-01T02:00:00+08:00")
+        assert published(world) == ["2026-01 r1", "2026-02 r1"]
+
+
 def test_a_machine_that_slept_over_days_or_months_ticks_once_and_settles_all(
     tmp_path: Path,
 ) -> None:

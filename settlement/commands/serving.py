@@ -48,6 +48,9 @@ def serve(
 ) -> None:
     """Settle every month that is over and not settled: now, and daily until stopped.
 
+    A month is settled from its first tick on, so a service that starts just after midnight does
+    not overtake a log that is still coming in.
+
     A round that fails because the log is not there yet, the storage does not answer or another
     run holds the book is tried again soon; any other waits for the next tick. SIGTERM or SIGINT
     lets the run under way finish; a second one abandons it, and nothing is left half-written.
@@ -68,9 +71,11 @@ def serve(
         retry = service.Retry(retry_first, retry_factor, longest, retry_total)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    # A clock that stands still never ticks: in a rehearsal every month that is over is due.
+    begins = None if shell.now_set() else service.first_tick_after(at, zone)
     messages.say(f"settling at {at.text!r} in {zone} into {options['book']}")
     service.serve(
-        lambda stopping: rounds.go_round(**options, stopping=stopping),
+        lambda stopping: rounds.go_round(**options, stopping=stopping, begins=begins),
         service.OnSchedule(at, zone),
         retry,
         stop_within,

@@ -5,6 +5,7 @@ anew, so a service may go round day after day, and cron may start each round by 
 """
 
 from collections.abc import Callable, Generator, Iterator
+from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +32,16 @@ def go_round(
     auto_revise_below: int | None,
     contracts: Path | None = None,
     stopping: Callable[[], bool] = bool,
+    begins: Callable[[Month], datetime] | None = None,
     **conditions: Any,
 ) -> Iterator[str]:
     """Settle every month that is over and not settled, oldest first; look for late calls.
 
     The conditions are those of `settle.Order`. Yields a line for each month settled and each
     settled month that the log has news of; warnings are said at once. Once ``stopping`` tells
-    so, the month under way is finished and nothing more is begun. Raises the first refusal, at the
-    end; the months before it stay settled.
+    so, the month under way is finished and nothing more is begun. A month is left alone before
+    the instant at which it ``begins`` to be due. Raises the first refusal, at the end; the months
+    before it stay settled.
     """
     price_book, now, given = shell.price_book(prices), shell.now(), shell.given_again()
     conditions["contracts"] = shell.contract_prices(contracts, prices, price_book)
@@ -49,6 +52,8 @@ def go_round(
         return Order(month, logs, book, price_book, now, shell.now_set(), given=given, **conditions)
 
     months = catchup.due(Book.open(book), now, price_book.zone, first_month)
+    for early in [month for month in months if begins and begins(month) > now]:
+        months.remove(early)
     refusal = yield from _settled(months, order_of, stopping)
     if not stopping():
         yield from _late(book, logs, order_of, auto_revise_below, stopping)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -23,6 +23,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from settlement import shell
 from settlement.errors import BookHeld, CannotRead, MissingInput, SettlementError
+from settlement.month import Month
 from settlement.operations import messages
 from settlement.operations.cron import Cron
 from settlement.operations.stop import Stop
@@ -76,6 +77,20 @@ class OnSchedule(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
         """Return the next instant after now, or after the previous one if that is later."""
         return self._cron.after(max(previous_fire_time or now, now), self._zone)
+
+
+def first_tick_after(cron: Cron, zone: ZoneInfo) -> Callable[[Month], datetime]:
+    """Return what tells the first tick after a month's end; before it, no round settles it.
+
+    The schedule says when the log is complete. A service that happens to start between midnight
+    and that tick must not settle a month without its last files.
+    """
+
+    def begins(month: Month) -> datetime:
+        end = datetime.fromtimestamp(month.period(zone).end, UTC)
+        return cron.after(end - timedelta(seconds=1), zone)
+
+    return begins
 
 
 class Ticks:
