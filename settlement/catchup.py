@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from settlement.book import Book
+from settlement.columns import mapping
 from settlement.month import Month, last_ended, months_between
 from settlement.operations import messages
 from settlement.progress import Progress, Warn, silent, unheard
@@ -61,7 +62,9 @@ def catch_up(
         yield settle.run(order_of(month), progress, warn)
 
 
-def look_for_late(book: Path, logs: str) -> Iterator["Late"]:
+def look_for_late(
+    book: Path, logs: str, columns: Iterable[tuple[str, str]] = ()
+) -> Iterator["Late"]:
     """Compare the log with what each settled month has read; yield the months with news.
 
     Reads the footers of the whole log. Raises what `logfiles.find` and `late.look` raise.
@@ -71,7 +74,7 @@ def look_for_late(book: Path, logs: str) -> Iterator["Late"]:
 
     opened = Book.open(book)
     if opened.settlements:
-        for found in late.look(opened, logfiles.find(logs)):
+        for found in late.look(opened, logfiles.find(logs, mapping(columns))):
             messages.about(found.month)
             yield found
 
@@ -94,14 +97,13 @@ def ingest(
     now: datetime,
     naive: str | None,
     threads: int | None,
+    columns: tuple[tuple[str, str], ...] = (),
 ) -> "Ingested":
     """Digest what the log has of months to come; raises what `ingest.ingest` raises."""
     from settlement import ingest
 
     messages.about(None)
-    return ingest.ingest(
-        ingest.Intake(logs, book, prices, now, naive_timestamps=naive, threads=threads)
-    )
+    return ingest.ingest(ingest.Intake(logs, book, prices, now, None, naive, threads, columns))
 
 
 def told(done: "Done") -> str:

@@ -140,7 +140,8 @@ def _rules(side: Side) -> Iterator[tuple[str, str]]:
     version = side.version
     assert version is not None
     yield "option naive_timestamps", str(side.options.get("naive_timestamps") or "none")
-    yield "contracts", (side.options.get("terms_sha256") or "none")[:12]
+    own = side.options.get("columns") or {}
+    yield "option columns", ", ".join(f"{name}={own[name]}" for name in sorted(own)) or "none"
     yield "contracts", str(side.options.get("terms_sha256") or "none")[:12]
     yield "effective_from", str(version.effective_from)
     statuses = version.billable_status

@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.book import Book
+from settlement.columns import mapping
 from settlement.counting.digesting import digest, remember
 from settlement.month import UNITS_PER_SECOND, Month, months_from, zone_named
 from settlement.prices import PriceBook
 from settlement.scan import logfiles
 from settlement.scan.cache import Cache, Damaged, Entry, Key, Writer
-from settlement.scan.logfiles import CallLog, InputFile, LogFile, RowGroup
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.whatif import counting_of
 
 _DAY = 86_400
@@ -79,6 +80,7 @@ class Intake:
     month: Month | None = None
     naive_timestamps: str | None = None
     threads: int | None = None
+    columns: tuple[tuple[str, str], ...] = ()
 
     @property
     def naive_zone(self) -> ZoneInfo | None:
@@ -93,7 +95,7 @@ class Intake:
 def key(file: LogFile, month: Month, prices: PriceBook, naive_zone: ZoneInfo | None) -> Key:
     """Return what the entry of a file and a month depends on."""
     rules = counting_of(prices.version_for(month))
-    return Key.of(InputFile.of(file), month.period(prices.zone), naive_zone, rules)
+    return Key.of(file, month.period(prices.zone), naive_zone, rules)
 
 
 def entries(
@@ -114,7 +116,7 @@ def ingest(intake: Intake) -> Ingested:
         CannotWrite: there is no room; the book is untouched.
     """
     months = _months(intake)
-    log = logfiles.find(intake.logs)
+    log = logfiles.find(intake.logs, mapping(intake.columns))
     wanted: dict[Month, list[LogFile]] = {month: [] for month in months}
     for file in log.files:
         for month in _touched(log, file, intake, months):

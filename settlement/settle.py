@@ -17,6 +17,7 @@ from datetime import datetime
 from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -38,6 +39,7 @@ from settlement import (
     whatif,
 )
 from settlement.book import Book, Settlement
+from settlement.columns import mapping, renamed
 from settlement.contracts import Contracts, Terms
 from settlement.draft import Draft
 from settlement.errors import (
@@ -68,7 +70,8 @@ class Order:
     """What to settle, from which log, into which book, and under which conditions.
 
     ``max_rejects`` is the largest share of the month's rows that may be rejected;
-    ``naive_timestamps`` says in which zone timestamps without one were written; ``now`` is
+    ``naive_timestamps`` says in which zone timestamps without one were written, and
+    ``columns`` what the log calls its columns (see `columns.mapping`); ``now`` is
     the instant taken for the present, ``now_set`` whether it was given instead of the clock.
     ``revise`` states a settled month anew, for a ``reason``. ``require_days`` refuses a month
     with a day without rows between days that have some.
@@ -88,6 +91,7 @@ class Order:
     now: datetime
     now_set: bool = False
     naive_timestamps: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
     max_rejects: Fraction = Fraction(1, 10_000)
     allow_empty: bool = False
     allow_gap: bool = False
@@ -128,10 +132,16 @@ class Order:
         """The zone of timestamps that have none."""
         return zone_named(self.naive_timestamps) if self.naive_timestamps else None
 
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """The log's own name of every column; raises `BadConfig` where two have one."""
+        return mapping(self.columns)
+
     @property
-    def options(self) -> dict[str, str | None]:
+    def options(self) -> dict[str, Any]:
         """What the manifest records of the conditions that can change an outcome."""
-        return {"naive_timestamps": self.naive_timestamps}
+        own = renamed(self.names)
+        return {"naive_timestamps": self.naive_timestamps} | ({"columns": own} if own else {})
 
     @cached_property
     def terms(self) -> Terms | None:
@@ -139,7 +149,7 @@ class Order:
         return self.contracts.in_force(self.month) if self.contracts else None
 
     @property
-    def recorded(self) -> dict[str, str | None]:
+    def recorded(self) -> dict[str, Any]:
         """What the manifest records under ``options``.
 
         Beside the options, where they apply: the instant that stood in for the clock, why a
@@ -418,7 +428,7 @@ def _check_book(order: Order, book: Book) -> None:
 
 def _find(order: Order, journal: Journal) -> CallLog:
     with journal.stage("find"):
-        log = logfiles.find(order.logs)
+        log = logfiles.find(order.logs, order.names)
     journal.files, journal.file_rows, journal.file_bytes = len(log.files), log.rows, log.size
     return log
 
@@ -618,8 +628,9 @@ def _is_unchanged(order: Order, log: CallLog, standing: Settlement, journal: Jou
     version = order.prices.version_for(order.month)
     if manifest["rules_sha256"] != version.digest:
         return False
-    if {name: manifest["options"].get(name) for name in order.options} != order.options:
-        return False
+    for name in ("naive_timestamps", "columns"):
+        if manifest["options"].get(name) != order.options.get(name):
+            return False
     if not _same_terms(order, manifest["options"]):
         return False
     with journal.stage("compare"):

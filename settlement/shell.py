@@ -63,10 +63,12 @@ logs = settings.option("logs.path")
 book = settings.option("book")
 prices = settings.option("prices")
 contracts = settings.option("contracts")
+columns = settings.option("logs.columns")
 naive_timestamps = settings.option("logs.naive_timestamps")
 threads = settings.option("counting.threads")
 counting = options(
     naive_timestamps,
+    columns,
     *(
         settings.option(f"counting.{name}")
         for name in (
@@ -85,7 +87,7 @@ limits = options(
 )
 """When to stop before publishing, for a person to look; each is off unless it is given."""
 _AGAIN = {
-    *("logs", "book", "prices", "contracts", "naive_timestamps"),
+    *("logs", "book", "prices", "contracts", "naive_timestamps", "columns"),
     *("max_rejects", "allow_empty", "allow_gap", "require_days", "engine", "master"),
 }
 
@@ -97,22 +99,26 @@ def given_again() -> str:
     settings, for a password may be among them.
     """
     context = click.get_current_context()
-    words = (
-        [f"--config {quote(str(file.absolute()))}"] if (file := config.used(context).path) else []
-    )
+    file = config.used(context).path
+    words = [f"--config {quote(str(file.absolute()))}"] if file else []
     for option in context.command.params:
         name = option.name or ""
         source = context.get_parameter_source(name)
-        if name not in _AGAIN or source in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}:
-            continue
-        value = context.params[name]
-        if isinstance(value, Fraction):
-            value = f"{Decimal(value.numerator) / Decimal(value.denominator):f}"
-        if value is not False and value is not None:
-            words.append(
-                option.opts[0] if value is True else f"{option.opts[0]} {quote(str(value))}"
-            )
+        if name in _AGAIN and source in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
+            words += _spelled(option, context.params[name])
     return " ".join(words)
+
+
+def _spelled(option: click.Parameter, value: Any) -> list[str]:
+    """Spell an option as it is typed, for each of its values."""
+    typed = option.opts[0]
+    if value is None or isinstance(value, bool):
+        no = option.secondary_opts[0] if option.secondary_opts else None
+        return [word for word in [typed if value else no] if word and value is not None]
+    if isinstance(value, Fraction):
+        value = f"{Decimal(value.numerator) / Decimal(value.denominator):f}"
+    several = ["=".join(each) for each in value] if isinstance(value, tuple) else [str(value)]
+    return [f"{typed} {quote(each)}" for each in several]
 
 
 def was_typed(name: str) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from settlement import tables
+from settlement.columns import mapping
 from settlement.errors import BadInput, MissingInput, SettlementError
 from settlement.month import Month, Period
 from settlement.prices import PriceBook, Version
@@ -73,13 +74,14 @@ class Case:
     naive_zone: str | None = None
     keep_rejects: int = 1_000_000
     skipped: int = 0
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 def conforms(engine: Engine, case: Case, folder: Path) -> None:
     """Write a log and hold what an engine says of it to what must be said."""
     for name, rows in case.files.items():
         write(folder / name, rows)
-    log = find(str(folder))
+    log = find(str(folder), mapping(case.columns))
     zone = ZoneInfo(case.naive_zone) if case.naive_zone else None
     found = engine(log, case.period, case.rules, naive_zone=zone, keep_rejects=case.keep_rejects)
     assert list(found.rows) == list(ROWS)
@@ -109,6 +111,15 @@ def at_edges(unit: str, zone: str = "UTC") -> pa.Table:
     """Four calls in a unit: a tick before the month, its first and last tick, a tick after."""
     low, high = PERIOD.bounds(unit)
     return stamped([low - 1, low, high - 1, high], pa.timestamp(unit, zone))
+
+
+OWN = {"request_id": "r.id", "account_id": "账户", "timestamp": "Time `UTC`", "status_code": "s"}
+"""What a log may call its columns."""
+
+
+def as_own(rows: pa.Table) -> pa.Table:
+    """Rows under the log's own names."""
+    return rows.rename_columns([OWN.get(name, name) for name in rows.column_names])
 
 
 DETECT = ("detect", "DetectFace")
@@ -380,6 +391,51 @@ CASES: list[Case] = [
         skipped=2,
     ),
     Case(
+        "a log may have other names for its columns",
+        {
+            "own.parquet": as_own(
+                of([call(n, account_id=account) for n, account in enumerate(["7", "8", None, "7"])])
+            ),
+            "decoy.parquet": as_own(of([call(3, account_id="7"), call(4, status_code=9)]))
+            .append_column("request_id", pa.array([1.5, 2.5]))
+            .append_column("account_id", pa.array(["no", "no"])),
+            "large.parquet": as_own(
+                of([call(n + 10, account_id=str(n % 2)) for n in range(10_000)])
+            ),
+        },
+        {
+            "read": 10_006,
+            "billed": 10_003,
+            "duplicate": 1,
+            "unbillable_status": 1,
+            "rejected.missing_account_id": 1,
+        },
+        [
+            ("0", *DETECT, 5000),
+            ("1", *DETECT, 5000),
+            ("7", *DETECT, 2),
+            ("8", *DETECT, 1),
+        ],
+        [
+            (
+                *("own.parquet", 2, "missing_account_id", "r2", None, "DetectFace"),
+                *("2026-01-31T16:00:00.000002Z", "0", None),
+            )
+        ],
+        columns=tuple(OWN.items()),
+    ),
+    Case(
+        "two columns that have each other's names",
+        {
+            "swapped.parquet": of([call(0)]).rename_columns(
+                [{"account_id": "interface", "interface": "account_id"}.get(n, n) for n in SCHEMA]
+            )
+        },
+        {"read": 1, "billed": 1},
+        [("007", *DETECT, 1)],
+        columns=(("account_id", "interface"), ("interface", "account_id")),
+    ),
+    Case(
         "rejected rows are shown as they are written",
         {
             "bytes.parquet": of(
@@ -532,6 +588,7 @@ class Refusal:
     after: Callable[[Path], object] = lambda _: None
     naive_zone: str | None = None
     period: Period = PERIOD
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 def refuses(engine: Engine, refusal: Refusal, folder: Path) -> None:
@@ -541,7 +598,7 @@ def refuses(engine: Engine, refusal: Refusal, folder: Path) -> None:
     zone = ZoneInfo(refusal.naive_zone) if refusal.naive_zone else None
     said = ""
     try:
-        log = find(str(folder))
+        log = find(str(folder), mapping(refusal.columns))
         refusal.after(folder)
         engine(log, refusal.period, VERSION, naive_zone=zone)
     except refusal.kind as error:
@@ -579,6 +636,18 @@ REFUSALS = [
         "a column of another name",
         spoilt(_ROWS.rename_columns([n.replace("interface", "Interface") for n in SCHEMA])),
         "1.parquet, column 'interface'",
+    ),
+    Refusal(
+        "a column that was named is not there",
+        {"0.parquet": as_own(_ROWS), "1.parquet": as_own(_ROWS).drop_columns(["账户"])},
+        "1.parquet, column '账户' (account_id)",
+        columns=tuple(OWN.items()),
+    ),
+    Refusal(
+        "a column that was named is not UTF-8",
+        {"1.parquet": as_own(not_utf8(_ROWS, "account_id"))},
+        "1.parquet, column '账户' (account_id)",
+        columns=tuple(OWN.items()),
     ),
     Refusal(
         "a number for a text",

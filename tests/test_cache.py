@@ -28,7 +28,7 @@ from settlement.prices import PriceBook
 from settlement.scan import cache as cache_module
 from settlement.scan.cache import Cache, Entry, Key, Writer
 from settlement.scan.hashing import Hash, hash_rows
-from settlement.scan.logfiles import CallLog, InputFile, find
+from settlement.scan.logfiles import CallLog, find
 from settlement.scan.texts import Bytes, Lanes
 from settlement.usage import Counted, count
 from tests import months, small
@@ -119,7 +119,7 @@ def log_of(folder: Path, *files: Sequence[Row]) -> CallLog:
 
 
 def key_of(log: CallLog, number: int) -> Key:
-    return Key.of(InputFile.of(log.files[number]), PERIOD, None, {"rules": VERSION.digest})
+    return Key.of(log.files[number], PERIOD, None, {"rules": VERSION.digest})
 
 
 def digested(

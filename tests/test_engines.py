@@ -53,6 +53,8 @@ FEW: set[str] = {
     "late files count wherever they lie; hidden names do not; folder names are no columns",
     "beyond the limit the first ten rejected rows are kept",
     "a log without rows is counted",
+    "a log may have other names for its columns",
+    "a column that was named is not there",
     "wall clock times are instants of the zone that was named",
     "a wall clock time that never was",
     "account_id that is not UTF-8",

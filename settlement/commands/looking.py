@@ -12,6 +12,8 @@ from settlement.month import Month, last_ended, months_between
 from settlement.operations import values
 from settlement.report import aligned, grouped, safe, summary
 
+Columns = tuple[tuple[str, str], ...]
+
 if TYPE_CHECKING:
     from settlement.late import Late
 
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
         help="look for files that came since a month was settled; also asked for by --logs",
     ),
     shell.logs,
+    shell.columns,
     shell.book,
     shared.as_json,
 )
-def status(late: bool, logs: str, book: Path, as_json: bool) -> None:
+def status(late: bool, logs: str, columns: Columns, book: Path, as_json: bool) -> None:
     """List the settled months, and those that are missing.
 
     With --late or --logs, say too of which settled months the log has calls that were not read.
@@ -46,7 +49,7 @@ def status(late: bool, logs: str, book: Path, as_json: bool) -> None:
         over = max(last_ended(shell.now(), zone), *months).next
         missing = [m for m in months_between(min(months), over) if m not in months]
     # Reading a log takes heavy libraries; who only asks what is settled need not wait for them.
-    found = _late(book, logs) if late or shell.was_typed("logs") else None
+    found = _late(book, logs, columns) if late or shell.was_typed("logs") else None
     if as_json:
         settled = [shared.settled(settlement) for settlement in months.values()]
         said = {"book": str(book), "settled": settled, "missing": list(map(str, missing))}
@@ -65,10 +68,10 @@ def status(late: bool, logs: str, book: Path, as_json: bool) -> None:
         click.echo(f"late: {safe(str(each))}")
 
 
-def _late(book: Path, logs: str) -> "list[Late]":
+def _late(book: Path, logs: str, columns: Columns) -> "list[Late]":
     from settlement import catchup
 
-    return list(catchup.look_for_late(book, logs))
+    return list(catchup.look_for_late(book, logs, columns))
 
 
 def _status_row(book: Book, settlement: Settlement) -> tuple[str, ...]:

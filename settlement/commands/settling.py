@@ -45,6 +45,7 @@ _ordering = shell.options(
     shell.book,
     shell.prices,
     shell.naive_timestamps,
+    shell.columns,
     shell.threads,
     shared.as_json,
 )
@@ -71,6 +72,7 @@ def ingest(month: Month | None, prices: Path, as_json: bool, **options: Any) -> 
         month=month,
         naive_timestamps=options["naive_timestamps"],
         threads=options["threads"],
+        columns=options["columns"],
     )
     done = ingesting.ingest(intake)
     if as_json:

@@ -4,7 +4,7 @@ Nothing is remembered between two rounds: price book, contracts, book and clock 
 anew, so a service may go round day after day, and cron may start each round by itself.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
@@ -56,13 +56,14 @@ def go_round(
         months.remove(early)
     refusal = yield from _settled(months, order_of, stopping)
     if not stopping():
-        yield from _late(book, logs, order_of, auto_revise_below, stopping)
+        found = catchup.look_for_late(book, logs, conditions["columns"])
+        yield from _late(found, order_of, auto_revise_below, stopping)
     if refusal:
         raise refusal
     if conditions["engine"] == "local" and not stopping():
-        zone, threads = conditions["naive_timestamps"], conditions["threads"]
+        of_log = (conditions[name] for name in ("naive_timestamps", "threads", "columns"))
         try:
-            ingested = catchup.ingest(logs, book, price_book, now, zone, threads)
+            ingested = catchup.ingest(logs, book, price_book, now, *of_log)
             if ingested.digested:
                 yield str(ingested)
         except SettlementError as error:
@@ -85,11 +86,11 @@ def _settled(
 
 
 def _late(
-    book: Path, logs: str, order_of: OrderOf, below: int | None, stopping: Callable[[], bool]
+    found: Iterable["Late"], order_of: OrderOf, below: int | None, stopping: Callable[[], bool]
 ) -> Iterator[str]:
     """Say what the log has of settled months beyond what was read; revise if that is asked for."""
     try:
-        for late in catchup.look_for_late(book, logs):
+        for late in found:
             yield str(late)
             if below is not None and not stopping():
                 yield from _revised(late, order_of(late.month), below)

@@ -92,6 +92,10 @@ SETTINGS = (
         reader=values.zone_of, metavar="ZONE", otherwise="such a log is refused",
     ),
     Setting(
+        "logs.columns", TABLE, "the log's own name of a column; may be given again",
+        reader=values.column_of, metavar="NAME=COLUMN", flag="--column", otherwise="as in README",
+    ),
+    Setting(
         "counting.max_rejects", NUMBER, "the largest share of rows that may be rejected", "0.0001",
         reader=values.share_of, metavar="SHARE",
     ),

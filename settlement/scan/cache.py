@@ -11,11 +11,12 @@ know of one file and one month, so that the count need not read the file:
 and a *memo* beside it holds the ids of the rows that had to be looked at twice.
 
 An entry is found by all that it depends on (`Key`): the file's name, size, modification time
-and footer, the month's instants, the rules that decide what is charged (not the prices), and
-the form of entries. So a wrong one is never found, and an entry once written is never changed.
-It is written aside, flushed, and put in place by one rename. Every piece of it is read together
-with its digest, and what does not fit is `Damaged`: the file is counted instead. Nothing
-is lost with the cache but time; whoever wants to may remove it whenever they like.
+and footer, what its columns are called, the month's instants, the rules that decide what is
+charged (not the prices), and the form of entries. So a wrong one is never found, and an entry
+once written is never changed. It is written aside, flushed, and put in place by one rename.
+Every piece of it is read together with its digest, and what does not fit is `Damaged`: the file
+is counted instead. Nothing is lost with the cache but time; whoever wants to may remove it
+whenever they like.
 """
 
 import contextlib
@@ -35,10 +36,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
+from settlement.columns import renamed
 from settlement.errors import BookHeld, CannotWrite
 from settlement.month import Month, Period
 from settlement.prices import canonical_json
-from settlement.scan.logfiles import InputFile
+from settlement.scan.logfiles import InputFile, LogFile
 from settlement.scan.texts import Ints, Lanes
 
 FOLDER = ".cache"
@@ -70,19 +72,25 @@ class Key:
     period: Period
     naive_zone: str | None
     rules: str
+    columns: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(
-        cls, file: InputFile, period: Period, naive_zone: ZoneInfo | None, rules: Mapping[str, Any]
+        cls, file: LogFile, period: Period, naive_zone: ZoneInfo | None, rules: Mapping[str, Any]
     ) -> "Key":
         """Return the key of a file in a month; ``rules`` are those that decide what is charged."""
         digest = hashlib.sha256(canonical_json(rules)).hexdigest()
-        return cls(file, period, str(naive_zone) if naive_zone else None, digest)
+        zone = str(naive_zone) if naive_zone else None
+        columns = tuple(sorted(renamed(file.names).items()))
+        return cls(InputFile.of(file), period, zone, digest, columns)
 
     @property
     def json(self) -> dict[str, Any]:
         """The key as JSON values."""
-        return asdict(self) | {"format": FORMAT, "bytes": sys.byteorder}
+        known = asdict(self) | {"format": FORMAT, "bytes": sys.byteorder}
+        if not self.columns:
+            del known["columns"]  # so that entries made before there were any are still found
+        return known
 
     @cached_property
     def name(self) -> str:

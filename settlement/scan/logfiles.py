@@ -28,15 +28,17 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from settlement.columns import COLUMNS, mapping
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
 from settlement.month import Period
 from settlement.prices import Version
 from settlement.scan.stamps import Clock, Span, Stamps
 
-COLUMNS = ("request_id", "account_id", "interface", "timestamp", "status_code", "item")
 _MAGIC, _MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 _SIGNATURE = 28
 """How many bytes a plain footer is longer when it is signed, as it is over encrypted columns."""
+AS_HERE = mapping(())
+"""The names of a log that calls its columns as they are called here."""
 BATCH_ROWS = 1 << 20
 """Row groups are decoded in batches of at most this many rows."""
 _TAIL = 1 << 16
@@ -65,7 +67,8 @@ class LogFile:
     """A file of the call log: what identifies it, and what its footer says.
 
     ``name`` is its path under the log's root with ``/``; ``types`` holds the log's columns
-    that it has; ``footer_sha256`` is taken over the footer, its length and the closing magic.
+    that it has, by what they are called here, and ``names`` what they are called in the file;
+    ``footer_sha256`` is taken over the footer, its length and the closing magic.
     """
 
     name: str
@@ -78,6 +81,12 @@ class LogFile:
     types: Mapping[str, pa.DataType]
     doubled: tuple[str, ...] = ()
     metadata: pq.FileMetaData = field(default=None, repr=False, compare=False)
+    names: Mapping[str, str] = field(default_factory=lambda: AS_HERE)
+
+    def column(self, name: str) -> str:
+        """Say for a refusal which column of the file is meant."""
+        own = self.names[name]
+        return f"column {own!r}" + (f" ({name})" if own != name else "")
 
 
 @dataclass(frozen=True)
@@ -181,12 +190,13 @@ def _unreadable(file: str, error: Exception) -> BadInput:
 # ---------------------------------------------------------------- which files
 
 
-def find(logs: str) -> CallLog:
+def find(logs: str, names: Mapping[str, str] = AS_HERE) -> CallLog:
     """Find the files of a call log and read their footers.
 
     Args:
         logs: a folder, a file, a glob (``**`` spans folders), or a URL such as ``s3://…``.
             Where a path of that very name exists, it is not taken for a glob.
+        names: the log's own name of each column (see `columns.mapping`).
 
     Raises:
         MissingInput: there is no such path, or no ``.parquet`` file in it.
@@ -210,7 +220,7 @@ def find(logs: str) -> CallLog:
         )
     found.sort(key=lambda file: file.name.encode())
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
-        files = tuple(pool.map(lambda file: _read_footer(filesystem, file), found))
+        files = tuple(pool.map(lambda file: _read_footer(filesystem, file, names), found))
     for file in files:
         _check_folders(logs, file)
     return CallLog(root, files, skipped, filesystem)
@@ -352,7 +362,8 @@ def _check_folders(logs: str, file: LogFile) -> None:
     folders = [*PurePosixPath(logs).parts, *PurePosixPath(file.name).parts[:-1]]
     for folder in folders:
         column, equals, _ = folder.partition("=")
-        if equals and column in COLUMNS and column not in file.types:
+        lacked = [own for name, own in file.names.items() if name not in file.types]
+        if equals and column in lacked:
             raise BadInput(
                 f"the folder {folder!r} stands for column {column!r}, which the file lacks",
                 where=file.name,
@@ -363,7 +374,7 @@ def _check_folders(logs: str, file: LogFile) -> None:
 # ---------------------------------------------------------------- footers
 
 
-def _read_footer(filesystem: pafs.FileSystem, found: _Found) -> LogFile:
+def _read_footer(filesystem: pafs.FileSystem, found: _Found, own: Mapping[str, str]) -> LogFile:
     with reading(found.name):
         with filesystem.open_input_file(found.path) as source:
             tail, footer = _tail(source, found)
@@ -372,7 +383,7 @@ def _read_footer(filesystem: pafs.FileSystem, found: _Found) -> LogFile:
         if metadata.serialized_size + _SIGNATURE == len(footer) - 8:
             # A plain footer of encrypted columns: to look at one would end the process.
             raise BadInput("is encrypted", where=found.name, cure="deliver it as plain Parquet")
-        groups = tuple(_row_groups(found, metadata, opened.schema))
+        groups = tuple(_row_groups(found, metadata, opened.schema, own["timestamp"]))
     if metadata.num_rows != sum(group.rows for group in groups):
         raise _lies(found.name, "its footer's row count is not that of its row groups")
     names = schema.names
@@ -384,9 +395,10 @@ def _read_footer(filesystem: pafs.FileSystem, found: _Found) -> LogFile:
         metadata.num_rows,
         hashlib.sha256(footer).hexdigest(),
         groups,
-        {name: schema.field(names.index(name)).type for name in COLUMNS if name in names},
-        tuple(name for name in COLUMNS if names.count(name) > 1),
+        {name: schema.field(names.index(own[name])).type for name in COLUMNS if own[name] in names},
+        tuple(name for name in COLUMNS if names.count(own[name]) > 1),
         metadata,
+        own,
     )
 
 
@@ -415,7 +427,7 @@ def _tail(source: pa.NativeFile, found: _Found) -> tuple[bytes, bytes]:
 
 
 def _row_groups(
-    found: _Found, metadata: pq.FileMetaData, written: pq.ParquetSchema
+    found: _Found, metadata: pq.FileMetaData, written: pq.ParquetSchema, timestamp: str
 ) -> Iterator[RowGroup]:
     """Yield what the footer tells of each row group.
 
@@ -423,7 +435,7 @@ def _row_groups(
     exception, when asked for a column whose entry in the footer is damaged.
     """
     paths = [written.column(i).path for i in range(metadata.num_columns)]
-    stamp = paths.index("timestamp") if paths.count("timestamp") == 1 else None
+    stamp = paths.index(timestamp) if paths.count(timestamp) == 1 else None
     if stamp is not None and written.column(stamp).physical_type != "INT64":
         stamp = None
     first_row = 0
@@ -475,7 +487,7 @@ def check(files: Iterable[LogFile], columns: Iterable[str], naive_zone: ZoneInfo
 
 def _check_file(file: LogFile, columns: Iterable[str], naive_zone: ZoneInfo | None) -> None:
     for name in columns:
-        where = f"{file.name}, column {name!r}"
+        where = f"{file.name}, {file.column(name)}"
         if name in file.doubled:
             raise BadInput("is there twice", where=where, cure="write it once")
         if name in file.types:
@@ -556,7 +568,8 @@ def columns(
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
     present = [name for name in names if name in file.types]
-    coded = [name for name in present if _is_coded(name, file.types[name])]
+    own = [file.names[name] for name in present]
+    coded = [file.names[name] for name in present if _is_coded(name, file.types[name])]
     row = group.first_row
     with reading(file.name), log.filesystem.open_input_file(file.path) as source:
         opened = pq.ParquetFile(
@@ -568,10 +581,10 @@ def columns(
             page_checksum_verification=True,
         )
         batches = opened.iter_batches(
-            BATCH_ROWS, row_groups=[group.number], columns=present, use_threads=False
+            BATCH_ROWS, row_groups=[group.number], columns=own, use_threads=False
         )
         for batch in batches:
-            yield row, {name: _simple(batch.column(name)) for name in present}
+            yield row, {name: _simple(batch.column(file.names[name])) for name in present}
             row += len(batch)
     if row != group.first_row + group.rows:
         raise BadInput(
@@ -604,7 +617,7 @@ def read_stamps(clock: Clock, file: LogFile, column: pa.Array) -> Stamps:
     except ValueError as error:
         raise BadInput(
             str(error),
-            where=f"{file.name}, column 'timestamp'",
+            where=f"{file.name}, {file.column('timestamp')}",
             cure="write timestamps with a zone",
         ) from error
 

@@ -189,7 +189,7 @@ class Rows:
         return read_stamps(clock, self.file, self.arrow("timestamp"))
 
     def _where(self, name: str) -> str:
-        return f"{self.file.name}, column {name!r}"
+        return f"{self.file.name}, {self.file.column(name)}"
 
     def _plain_type(self, name: str) -> pa.DataType:
         return plain_type(self.file.types[name])
@@ -209,7 +209,9 @@ class Rows:
         """Hand a column's chunk over; raises `Unusual` for whatever is wrong with it."""
         file = self.file
         try:
-            place = places(file.path, file.size, file.modified_ns).get((self.group.number, name))
+            place = places(file.path, file.size, file.modified_ns).get(
+                (self.group.number, file.names[name])
+            )
             if place is None or place.values != self.count:
                 raise Unusual
             descriptor = os.open(file.path, os.O_RDONLY)

@@ -176,15 +176,15 @@ class _Rows:
         )
 
         def cells(name: str) -> Any:
-            return f.col(name) if name in types else f.lit(None)
+            return f.col(form.own(name)) if name in types else f.lit(None)
 
         ids, shown = cells("request_id"), cells("request_id")
         if types.get("request_id") == "binary":
-            shown = f.lower(f.hex("request_id"))
+            shown = f.lower(f.hex(ids))
         written = cells("timestamp").cast("bigint")
         stamp, never = self._instant(form, written)
         texts = [name for name, kind in form.types if kind == "string"]
-        bad = [f.when(~f.is_valid_utf8(name), f.lit(name)) for name in texts]
+        bad = [f.when(~f.is_valid_utf8(cells(name)), f.lit(name)) for name in texts]
         return read.select(
             f.col("_metadata.file_path").alias("file"),
             f.col("_metadata.row_index").alias("row"),
@@ -362,7 +362,7 @@ class _Counting:
         if not flawed:
             return
         first = min(flawed, key=lambda cells: (cells["file"].name.encode(), cells["flaw"]))
-        where = f"{first['file'].name}, column {first['flaw']!r}"
+        where = f"{first['file'].name}, {first['file'].column(first['flaw'])}"
         if first["flaw"] == "timestamp":
             unit = first["file"].types["timestamp"].unit
             never = np.datetime64(first["wall"], unit)

@@ -22,10 +22,12 @@ class Form:
     """What files that are read together share: Spark's type of each column, and the clock's.
 
     ``types`` has the columns that are read; one that the file lacks, or that is null
-    throughout, is not there. ``unit`` is that of the timestamps.
+    throughout, is not there. ``names`` are the columns' names in the files, and ``unit`` is
+    that of the timestamps.
     """
 
     types: tuple[tuple[str, str], ...]
+    names: tuple[tuple[str, str], ...]
     unit: str
     is_naive: bool
 
@@ -33,8 +35,12 @@ class Form:
     def schema(self) -> str:
         """The schema to read by, as SQL; rows are counted even where every column is null."""
         if not self.types:
-            return "`timestamp` int"  # as Parquet holds a column without any value
-        return ", ".join(f"`{name}` {kind}" for name, kind in self.types)
+            return f"{self.own('timestamp')} int"  # as Parquet holds a column without any value
+        return ", ".join(f"{self.own(name)} {kind}" for name, kind in self.types)
+
+    def own(self, name: str) -> str:
+        """Return what the files call a column, as SQL."""
+        return "`" + dict(self.names)[name].replace("`", "``") + "`"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Source:
         is_known = pa.types.is_timestamp(stamp)
         form = Form(
             tuple((name, kind) for name, kind in types if kind),
+            tuple(sorted(file.names.items())),
             stamp.unit if is_known else "us",
             is_known and stamp.tz is None,
         )
@@ -97,11 +104,11 @@ def spark_type(file: LogFile, name: str) -> str:
         found = "binary"
     written = file.metadata.schema
     columns = (written.column(n) for n in range(len(written)))
-    physical = next(column.physical_type for column in columns if column.path == name)
+    physical = next(column.physical_type for column in columns if column.path == file.names[name])
     if physical not in _PHYSICAL[found] or (name == "timestamp" and physical != "INT64"):
         raise BadInput(
             f"is written as {physical}, which Spark would not read as it is",
-            where=f"{file.name}, column {name!r}",
+            where=f"{file.name}, {file.column(name)}",
             cure="have it written as 64-bit timestamps, or settle with --engine local",
         )
     return found
