@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from settlement.prices import PriceBook
     from settlement.settle import Done, Order
 
+Run = Callable[["Order", Progress, Warn], "Done"]
+"""Settles a month: `settle.run`, or what watches it."""
+
 
 def due(book: Book, now: datetime, zone: ZoneInfo, first_month: Month | None = None) -> list[Month]:
     """Return every month that is over and not settled, oldest first.
@@ -49,17 +52,24 @@ def catch_up(
     order_of: Callable[[Month], "Order"],
     progress: Progress = silent,
     warn: Warn = unheard,
+    run: Run | None = None,
 ) -> Iterator["Done"]:
     """Settle months in order, yielding what each came to; stop at the first refusal.
 
     A later month must not pass an earlier one, whose holds it releases, so a refusal (any
     `SettlementError` of `settle.run`) is raised and nothing after it is tried. Doing it again
-    resumes: a month that is settled already says so and costs a look at its files.
+    resumes: a month that is settled already says so and costs a look at its files. ``run`` may
+    stand in for `settle.run`, to watch it.
     """
+    run = run or _run()
+    for month in months:
+        yield run(order_of(month), progress, warn)
+
+
+def _run() -> Run:
     from settlement import settle
 
-    for month in months:
-        yield settle.run(order_of(month), progress, warn)
+    return settle.run
 
 
 def look_for_late(
@@ -79,15 +89,15 @@ def look_for_late(
             yield found
 
 
-def revise(late: "Late", order: "Order", below: int, warn: Warn = unheard) -> "Done":
+def revise(
+    late: "Late", order: "Order", below: int, warn: Warn = unheard, run: Run | None = None
+) -> "Done":
     """Revise a month for its late calls, if the adjustments' sizes add up to less than ``below``.
 
     Raises `StoppedForReview` where they do not, and anything else that `settle.run` raises.
     """
-    from settlement import settle
-
     order = replace(order, revise=True, reason=f"seen unasked: {late}", limit_adjustments=below)
-    return settle.run(order, silent, warn)
+    return (run or _run())(order, silent, warn)
 
 
 def ingest(

@@ -11,7 +11,15 @@ from typing import NoReturn
 import click
 
 from settlement import __version__, shell
-from settlement.commands import keeping, looking, sampling, serving, settings, settling
+from settlement.commands import (
+    attempting,
+    keeping,
+    looking,
+    sampling,
+    serving,
+    settings,
+    settling,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,6 +46,7 @@ for _command in (
     looking.diff,
     looking.explain,
     looking.prices,
+    attempting.runs,
     keeping.export,
     keeping.check,
     sampling.sample,

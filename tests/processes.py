@@ -162,15 +162,25 @@ Snapshot = dict[str, tuple[int, int, int, bytes]]
 
 
 def snapshot(folder: Path, *, folders_too: bool = False) -> Snapshot:
-    """Everything under a path: inode, size, time of change, contents; of folders the name alone."""
+    """Everything under a path: inode, size, time of change, contents; of folders the name alone.
+
+    The reports of runs are left out: every run leaves one.
+    """
     found = {}
     for path in [folder, *sorted(folder.rglob("*"))] if folder.exists() else []:
+        if ".runs" in path.parts:
+            continue
         status = path.stat()
         facts = (status.st_ino, status.st_size, status.st_mtime_ns)
         exact = path.is_file() or folders_too
         contents = path.read_bytes() if path.is_file() else b""
         found[str(path.relative_to(folder))] = (*(facts if exact else (0, 0, 0)), contents)
     return found
+
+
+def holds_nothing(book: Path) -> bool:
+    """Tell whether nothing is in a book but the reports of runs, or there is no book."""
+    return not book.exists() or [path.name for path in book.iterdir()] in ([], [".runs"])
 
 
 def tables_of(book: Path) -> dict[str, bytes]:

@@ -22,7 +22,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import small_logs
-from tests.processes import PROGRAM, ROOT, Finished, Forks, environment, settle, snapshot, start
+from tests.processes import (
+    PROGRAM,
+    ROOT,
+    Finished,
+    Forks,
+    environment,
+    holds_nothing,
+    settle,
+    snapshot,
+    start,
+)
 
 PRICE_BOOK = ROOT / "data" / "price_book.toml"
 COMMANDS = (
@@ -350,11 +360,13 @@ def test_a_refusal_is_one_line_and_writes_nothing(
 @pytest.mark.parametrize(
     "setup", [no_february, cut_short, without("status_code"), priced("free_calls", "free_cals")]
 )
-def test_a_refusal_makes_no_book(place: Place, setup: Callable[[Place], None]) -> None:
+def test_a_refusal_leaves_nothing_but_its_report(
+    place: Place, setup: Callable[[Place], None]
+) -> None:
     setup(place)
     done = place("run 2026-02 --book new/book", **NOW)
     assert done.code in {65, 66}
-    assert not (place.folder / "new" / "book").exists()
+    assert holds_nothing(place.folder / "new" / "book")
 
 
 def assert_refused(done: Finished, code: int, says: str) -> None:
@@ -966,7 +978,7 @@ def test_a_signal_during_the_count_leaves_nothing(
     assert (running.returncode, out) == (code, "")
     (line,) = err.splitlines()
     assert line.startswith("settle: ")
-    assert not book.exists()
+    assert holds_nothing(book)
 
 
 def test_a_lock_of_the_dead_does_not_hold(place: Place) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from settlement.cli import settle as program
 from settlement.commands.serving import once
-from settlement.operations.settings import FLAG, PATH, SETTINGS, TABLE, TEXT, TEXTS
+from settlement.operations.settings import FLAG, PATH, SETTINGS, TABLE, TEXT, TEXTS, WORDS
 from tests.processes import PROGRAM, Finished, environment
 from tests.processes import settle as run
 from tests.small import write_world
@@ -213,7 +213,7 @@ def test_every_setting_is_an_option_with_its_own_variable() -> None:
 
 
 def test_every_key_can_be_written_as_its_kind_says(tmp_path: Path) -> None:
-    written = {FLAG: "true", TEXTS: '["a=b"]', TABLE: "{}"}
+    written = {FLAG: "true", TEXTS: '["a=b"]', TABLE: "{}", WORDS: '["echo", "a b"]'}
     own = {
         "limits.account": '"5:1000"',
         "logs.naive_timestamps": '"UTC"',

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import small_logs
-from tests.processes import ROOT, Finished, Forks, environment, snapshot
+from tests.processes import ROOT, Finished, Forks, environment, holds_nothing, snapshot
 
 MONTHS = {
     "2026-01": "0042 CompareFace 10_001\n0050 CompareFace 10_001\n0060 DetectFace 10_001",
@@ -262,7 +262,7 @@ def test_refusals_are_one_line_and_publish_nothing(
     assert refused.code == code
     assert message in refused.err
     assert refused.err.count("\n") == 1
-    assert not (world.folder / "book").exists()
+    assert holds_nothing(world.folder / "book")
 
 
 def test_contracts_are_refused_before_the_log_is_read(world: World) -> None:

@@ -16,7 +16,7 @@ from settlement.month import Month
 from settlement.scan import logfiles
 from tests.drawn import rows
 from tests.logs import MONTH
-from tests.processes import Finished, Forks
+from tests.processes import Finished, Forks, holds_nothing
 from tests.small import write_world
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -172,7 +172,7 @@ def test_an_empty_day_is_refused_where_days_are_required(
     done = run(fork, world, f"run 2026-01{option}", **settings)
     assert (done.code, done.out) == (65, "")
     assert "no row on 2026-01-16, between days that have some" in done.err
-    assert not (world / "book").exists()
+    assert holds_nothing(world / "book")
 
 
 def test_a_file_that_is_gone_is_named(world: Path, fork: Forks) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
-errors report inputs operations.cron
+errors report inputs operations.cron operations.redaction
 columns
 operations.messages
 progress
@@ -50,13 +50,18 @@ show.explain show.pricelist diff whatif
 show.accounts show.diffs
 ingest
 settle
+operations.attempts
+operations.metrics operations.hooks
+operations.watch
 show.plans catchup
 show.whatifs
 shell
+operations.telling
 operations.rounds operations.stop
 operations.service
 commands.shared
-commands.keeping commands.looking commands.sampling commands.serving commands.settings
+commands.attempting commands.keeping commands.looking commands.sampling commands.serving
+commands.settings
 commands.settling
 cli
 """

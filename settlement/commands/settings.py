@@ -89,7 +89,7 @@ def _described(context: click.Context, setting: Setting) -> dict[str, Any]:
         "key": setting.key,
         "option": setting.typed,
         "variable": setting.variable,
-        "value": _masked(value),
+        "value": "***" if setting.secret and source in places else _masked(value),
         "from": places.get(source, "default") if source else "default",
     }
 

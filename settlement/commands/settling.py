@@ -8,7 +8,7 @@ import click
 from settlement import shell
 from settlement.commands import shared
 from settlement.month import Month, last_ended
-from settlement.operations import values
+from settlement.operations import telling, values
 from settlement.report import seconds, summary
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ _revise = click.option(
 @click.command()
 @_months
 @_ordering
+@telling.options
 @_revise
 @click.option(
     "--approve",
@@ -110,7 +111,6 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
       settle run 2025-04..2026-02
       settle run 2026-02 --revise --reason "late calls of 28 February"
     """
-    from settlement import settle as settling
     from settlement.progress import bar
 
     if options["reason"] and not options["revise"]:
@@ -118,8 +118,9 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
     if isinstance(month, tuple):
         _run_months(month, as_json, **options)
         return
-    order = _order(month, **options)
-    done = settling.run(order, bar, shell.warn)
+    with telling.watched(options, month) as watched:
+        order = _order(month, **options)
+        done = watched.settle(order, bar, shell.warn)
     manifest = done.settlement.manifest
     if as_json:
         shared.print_json(_done(done))
@@ -145,15 +146,21 @@ def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> Non
     from settlement import catchup
     from settlement.progress import bar
 
-    order = _order(months[0], **options)
     told = []
     try:
-        for done in catchup.catch_up(
-            months, lambda month: replace(order, month=month), bar, shell.warn
-        ):
-            told.append(_done(done))
-            if not as_json:
-                click.echo(catchup.told(done))
+        with telling.watched(options) as watched:
+            order = _order(months[0], **options)
+            settled = catchup.catch_up(
+                months,
+                lambda month: replace(order, month=month),
+                bar,
+                shell.warn,
+                watched.settle,
+            )
+            for done in settled:
+                told.append(_done(done))
+                if not as_json:
+                    click.echo(catchup.told(done))
     finally:
         if as_json:
             shared.print_json({"months": told})

@@ -9,6 +9,7 @@ does not need: a mistyped key should come out by day, not when it is first used 
 
 import difflib
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from settlement.operations.settings import (
     TABLE,
     TEXTS,
     WHOLE,
+    WORDS,
     Setting,
 )
 
@@ -133,6 +135,8 @@ def _taken(setting: Setting, value: Any, path: Path) -> Any:
         except BadConfig as error:
             raise BadConfig(error.what, where=where, cure=error.cure) from error
         return [f"{name}={own}" for name, own in value.items()]
+    if setting.kind == WORDS and not isinstance(value, str):
+        value = shlex.join(value)
     if setting.kind == PATH and "://" not in value:
         value = str(path.parent / value) if value else value
     given = value if setting.kind == TEXTS else [str(value)]
@@ -154,7 +158,7 @@ def _is(kind: str, value: Any) -> bool:
     """Tell whether a value of TOML is of a kind."""
     if isinstance(value, bool) or kind == FLAG:
         return isinstance(value, bool) and kind == FLAG
-    if kind == TEXTS:
+    if kind == TEXTS or (kind == WORDS and not isinstance(value, str)):
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if kind == TABLE:
         return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())

@@ -10,7 +10,7 @@ from settlement.operations import values
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-TEXT, PATH, WHOLE, NUMBER, FLAG, TEXTS, TABLE = (
+TEXT, PATH, WHOLE, NUMBER, FLAG, TEXTS, TABLE, WORDS = (
     "a text in quotes",
     "a path in quotes",
     "a whole number",
@@ -18,6 +18,7 @@ TEXT, PATH, WHOLE, NUMBER, FLAG, TEXTS, TABLE = (
     "true or false",
     "a list of texts",
     "a table of texts",
+    "a list of words, or a text that a shell would part into them",
 )
 """What the value of a key may be."""
 
@@ -37,6 +38,7 @@ class Setting:
         option: the option's name, where it is not the last part of the key.
         flag: how the option is typed, where it is not its name with hyphens.
         alias: how else it may be typed.
+        secret: whether its value is shown to nobody.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Setting:
     option: str = ""
     flag: str = ""
     alias: str = ""
+    secret: bool = False
 
     @property
     def name(self) -> str:
@@ -176,6 +179,30 @@ SETTINGS = (
         "schedule.stop_within", NUMBER,
         "how long a run under way may take to finish when told to stop", "20s",
         reader=values.seconds_of, metavar="TIME",
+    ),
+    Setting(
+        "outputs.metrics", PATH, "where to put metrics of run and book, for Prometheus",
+        reader=values.path_of, metavar="FILE", otherwise="nowhere",
+    ),
+    Setting(
+        "notify.on_success", WORDS, "what to run, its report as input, when a month is published",
+        reader=values.words_of, metavar="COMMAND", otherwise="none",
+    ),
+    Setting(
+        "notify.on_failure", WORDS, "what to run when a month cannot be settled",
+        reader=values.words_of, metavar="COMMAND", otherwise="none",
+    ),
+    Setting(
+        "notify.on_review", WORDS, "what to run when a person must look at a month first",
+        reader=values.words_of, metavar="COMMAND", otherwise="none",
+    ),
+    Setting(
+        "notify.ping", TEXT, "what to ask for when all is done; URL/start before it, and "
+        "URL/fail where it is not done", metavar="URL", otherwise="nothing", secret=True,
+    ),
+    Setting(
+        "notify.seconds", WHOLE, "how long such a command or ping may take", "30",
+        reader=click.IntRange(1, 3600), option="notify_seconds",
     ),
 )  # fmt: skip
 BY_KEY = {setting.key: setting for setting in SETTINGS}

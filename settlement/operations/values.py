@@ -5,6 +5,7 @@ asked for it can say where it was written.
 """
 
 import re
+import shlex
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -100,6 +101,14 @@ def path_of(text: str) -> Path:
     if not text:
         raise click.BadParameter("empty; name a file or folder")
     return Path(text)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Read an option that is a command, into words as a shell would; none starts nothing."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no command ({error})") from error
 
 
 def zone_of(text: str) -> str:
