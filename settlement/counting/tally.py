@@ -16,6 +16,8 @@ from settlement.scan.names import Names
 from settlement.scan.texts import Codes, Ints
 
 _ONE = np.int64(1)
+_STEP = 1 << 14
+"""So many accounts are laid out at a time: they stay in the processor's cache."""
 
 
 class Tally:
@@ -32,12 +34,15 @@ class Tally:
     def add(self, cells: Codes | Ints, accounts: int, calls: Ints | np.int64 = _ONE) -> None:
         """Add calls to cells, which may repeat; accounts have numbers below ``accounts``."""
         with self._lock:
-            need = accounts * self._rules.charges
-            if need > len(self._calls):
-                grown = np.zeros(max(need, 2 * len(self._calls)), np.int64)
-                grown[: len(self._calls)] = self._calls
-                self._calls = grown
+            self._make_room(accounts)
             np.add.at(self._calls, cells, calls)
+
+    def _make_room(self, accounts: int) -> None:
+        need = accounts * self._rules.charges
+        if need > len(self._calls):
+            grown = np.zeros(max(need, 2 * len(self._calls)), np.int64)
+            grown[: len(self._calls)] = self._calls
+            self._calls = grown
 
     def take_off(self, cells: Ints) -> None:
         """Take calls off again."""
@@ -51,22 +56,40 @@ class Tally:
 
     def usage(self, names: Names, ranks: Ints) -> pd.DataFrame:
         """Return the calls as `tables.USAGE`; ``ranks`` is the order of the accounts."""
-        pairs = self._rules.pairs
-        charges = self._rules.charges
-        used, calls = self.charged()
         # the order of pairs is by interface; the table's is by item first
+        pairs = self._rules.pairs
         by_item = sorted(range(len(pairs)), key=lambda n: (pairs[n][1].encode(), n))
-        place = np.argsort([-1, *by_item])
-        accounts, charge = used // charges, used % charges
-        order = np.argsort(ranks[accounts] * charges + place[charge], kind="stable")
-        accounts, charge = pa.array(accounts[order]), charge[order]
-        pair = pa.array(charge - 1)
+        accounts = np.empty_like(ranks)
+        accounts[ranks] = np.arange(len(ranks))
+        rank, place, calls = self._lines(accounts, 1 + np.array(by_item, np.int64))
+        pair = pa.array(place)
         return tables.frame(
             tables.USAGE,
             {
-                "account_id": names.texts().take(accounts),
-                "item": pa.array([item for _, item in pairs], pa.large_string()).take(pair),
-                "interface": pa.array([name for name, _ in pairs], pa.large_string()).take(pair),
-                "calls": calls[order],
+                "account_id": names.texts().take(pa.array(accounts)).take(pa.array(rank)),
+                "item": _texts([pairs[n][1] for n in by_item]).take(pair),
+                "interface": _texts([pairs[n][0] for n in by_item]).take(pair),
+                "calls": calls,
             },
         )
+
+    def _lines(self, accounts: Ints, charges: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the cells with calls, by account and charge, both in a given order.
+
+        Returns where in the orders they are, and the calls. The tally is laid out anew, some
+        accounts at a time, so that nothing needs to be sorted.
+        """
+        self._make_room(len(accounts))
+        by_account = self._calls.reshape(-1, self._rules.charges)
+        parts = []
+        for begin in range(0, len(accounts), _STEP):
+            some = by_account.take(accounts[begin : begin + _STEP], axis=0)
+            calls = some.take(charges, axis=1).ravel()
+            at = np.flatnonzero(calls)
+            parts.append((at // len(charges) + begin, at % len(charges), calls.take(at)))
+        ranks, places, found = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return ranks, places, found
+
+
+def _texts(values: list[str]) -> pa.Array:
+    return pa.array(values, pa.large_string())
