@@ -127,6 +127,7 @@ class Ticks:
     def wait(self, seconds: float | None) -> bool:
         """Wait for a tick, or so many seconds; tell whether a tick came."""
         until = float("inf") if seconds is None else time.monotonic() + seconds
+        self._look_at_the_clock()  # which may have gone on during a long round
         while not self._ticked.wait(max(min(LOOK_EVERY, until - time.monotonic()), 0.0)):
             if time.monotonic() >= until:
                 return False
