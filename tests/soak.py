@@ -152,11 +152,14 @@ class Soak:
         return (local + timedelta(hours=hour)).astimezone(UTC)
 
     def write(self, month: Month, *weeks: int) -> None:
-        """Let files of a month arrive, those of some weeks or of all; each at once, as a whole."""
+        """Let files of a month arrive, those of some weeks or of all."""
         for week in weeks or WEEKS:
-            path = self.logs / f"{month}-{week:02d}.parquet"
-            pq.write_table(calls(month, week), path.with_name(f".{path.name}"))
-            path.with_name(f".{path.name}").replace(path)
+            self.put(calls(month, week), f"{month}-{week:02d}.parquet")
+
+    def put(self, table: pa.Table, name: str) -> None:
+        """Let a file arrive, at once and whole."""
+        pq.write_table(table, self.logs / f".{name}")
+        (self.logs / f".{name}").replace(self.logs / name)
 
     def settled(self, month: Month, revision: int = 1) -> bool:
         return any(each.revision >= revision for each in Book.open(self.book).revisions(month))
@@ -232,11 +235,11 @@ def machine_off(soak: Soak, month: Month) -> None:
 
 
 def late_log(soak: Soak, month: Month) -> None:
-    """The whole log comes after the first tick, which tries again until it is there."""
+    """The whole log comes, as one file, after the first tick, which tries until it is there."""
     soak.to(soak.at(month, 20, 12))
     soak.to(soak.at(month.next, 1))
-    soak.service.until("trying again in ", "trying again in ")
-    soak.write(month)
+    soak.service.until("trying again in ")
+    soak.put(pa.concat_tables([calls(month, week) for week in WEEKS]), f"{month}.parquet")
     wait_for(lambda: soak.settled(month))
     soak.idle()
     soak.done["late logs"] += 1
