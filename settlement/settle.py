@@ -55,7 +55,7 @@ from settlement.laws import Statement
 from settlement.month import Month, is_over, months_between, zone_named
 from settlement.operations import messages
 from settlement.prices import PriceBook
-from settlement.progress import Progress, Warn, silent, unheard
+from settlement.progress import Progress, Warn, silent, unheard, watched
 from settlement.scan import logfiles
 from settlement.scan.logfiles import CallLog, InputFile
 from settlement.usage import KEPT_REJECTS, Counted
@@ -182,10 +182,11 @@ class Journal:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage."""
+        """Time a stage, and let it be said that it is on."""
         began = time.perf_counter()
         try:
-            yield
+            with watched(name):
+                yield
         finally:
             passed = time.perf_counter() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + passed
@@ -430,6 +431,10 @@ def _find(order: Order, journal: Journal) -> CallLog:
     with journal.stage("find"):
         log = logfiles.find(order.logs, order.names)
     journal.files, journal.file_rows, journal.file_bytes = len(log.files), log.rows, log.size
+    said = f"{order.month}: {log.rows:,} rows in {len(log.files):,} files"
+    messages.detail(
+        f"{said}, {log.size:,} bytes", files=len(log.files), rows=log.rows, bytes=log.size
+    )
     return log
 
 
@@ -437,6 +442,8 @@ def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
     """Return what counts: this machine, with what it has digested before, or a cluster."""
     if order.engine == "local":
         digested = ingest.entries(order.book, log, order.month, order.prices, order.naive_zone)
+        said = f"{order.month}: {len(digested):,} of {len(log.files):,} files are digested already"
+        messages.detail(said, digested=len(digested))
         return partial(usage.count, threads=order.threads, entries=digested)
     from settlement.spark import engine as spark
     from settlement.spark.cluster import Cluster

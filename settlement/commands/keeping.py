@@ -10,6 +10,7 @@ from settlement.commands import shared
 from settlement.errors import MissingInput
 from settlement.month import Month
 from settlement.operations import values
+from settlement.progress import watched
 from settlement.report import aligned, safe
 
 
@@ -75,7 +76,8 @@ def check(book: Path, as_json: bool) -> None:
 
     if not book.is_dir():
         raise MissingInput("no book", where=str(book), cure="name it with --book")
-    findings = prove(book)
+    with watched("check"):
+        findings = prove(book)
     if not findings.settlements and not findings.problems:
         raise MissingInput("no settlement there", where=str(book), cure="name it with --book")
     newest = findings.newest

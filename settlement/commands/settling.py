@@ -63,6 +63,7 @@ def ingest(month: Month | None, prices: Path, as_json: bool, **options: Any) -> 
     from dataclasses import asdict
 
     from settlement import ingest as ingesting
+    from settlement.progress import watched
 
     intake = ingesting.Intake(
         logs=options["logs"],
@@ -74,7 +75,8 @@ def ingest(month: Month | None, prices: Path, as_json: bool, **options: Any) -> 
         threads=options["threads"],
         columns=options["columns"],
     )
-    done = ingesting.ingest(intake)
+    with watched("digest"):
+        done = ingesting.ingest(intake)
     if as_json:
         made = [asdict(each) | {"month": str(each.month)} for each in done.digested]
         shared.print_json(asdict(done) | {"cache": str(done.cache), "digested": made})
@@ -111,7 +113,7 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
       settle run 2025-04..2026-02
       settle run 2026-02 --revise --reason "late calls of 28 February"
     """
-    from settlement.progress import bar
+    from settlement.progress import shown
 
     if options["reason"] and not options["revise"]:
         raise click.UsageError("--reason goes with --revise")
@@ -120,7 +122,7 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
         return
     with telling.watched(options, month) as watched:
         order = _order(month, **options)
-        done = watched.settle(order, bar, shell.warn)
+        done = watched.settle(order, shown, shell.warn)
     manifest = done.settlement.manifest
     if as_json:
         shared.print_json(_done(done))
@@ -144,7 +146,7 @@ def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> Non
     from dataclasses import replace
 
     from settlement import catchup
-    from settlement.progress import bar
+    from settlement.progress import shown
 
     told = []
     try:
@@ -153,7 +155,7 @@ def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> Non
             settled = catchup.catch_up(
                 months,
                 lambda month: replace(order, month=month),
-                bar,
+                shown,
                 shell.warn,
                 watched.settle,
             )
@@ -200,7 +202,7 @@ def plan(month: Month | None, what_if: bool, as_json: bool, **options: Any) -> N
       settle plan 2026-02 --prices next.toml
     """
     from settlement import settle as settling
-    from settlement.progress import bar
+    from settlement.progress import shown
     from settlement.show import plans, whatifs
 
     order = _order(month, **options)
@@ -213,7 +215,7 @@ def plan(month: Month | None, what_if: bool, as_json: bool, **options: Any) -> N
         else:
             click.echo(whatifs.shown(effect))
         return
-    planned = settling.plan(order, bar, shell.warn)
+    planned = settling.plan(order, shown, shell.warn)
     if as_json:
         shared.print_json(plans.described(planned))
     else:

@@ -15,6 +15,7 @@ from settlement.book import Book
 from settlement.errors import SettlementError
 from settlement.month import Month
 from settlement.operations import messages
+from settlement.progress import shown, watched
 
 if TYPE_CHECKING:
     from settlement.late import Late
@@ -63,7 +64,8 @@ def go_round(
     if conditions["engine"] == "local" and not stopping():
         of_log = (conditions[name] for name in ("naive_timestamps", "threads", "columns"))
         try:
-            ingested = catchup.ingest(logs, book, price_book, now, *of_log)
+            with watched("digest"):
+                ingested = catchup.ingest(logs, book, price_book, now, *of_log)
             if ingested.digested:
                 yield str(ingested)
         except SettlementError as error:
@@ -78,7 +80,7 @@ def _settled(
     """Settle the months that are due; return the refusal that ended it, if one did."""
     left = takewhile(lambda _month: not stopping(), months)
     try:
-        for done in catchup.catch_up(left, order_of, warn=messages.warn):
+        for done in catchup.catch_up(left, order_of, shown, messages.warn):
             yield catchup.told(done)
     except SettlementError as error:
         return error
