@@ -8,9 +8,10 @@ one, it comes to the same.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,7 +24,7 @@ from settlement.counting.digesting import digest, remember
 from settlement.month import UNITS_PER_SECOND, Month, months_from, zone_named
 from settlement.prices import PriceBook
 from settlement.scan import logfiles
-from settlement.scan.cache import Cache, Damaged, Entry, Key, Writer
+from settlement.scan.cache import Cache, Damaged, Digests, Key, Writer, write_memo
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.whatif import counting_of
 
@@ -98,10 +99,10 @@ def key(file: LogFile, month: Month, prices: PriceBook, naive_zone: ZoneInfo | N
     return Key.of(file, month.period(prices.zone), naive_zone, rules)
 
 
-def entries(
+def digests(
     book: Path, log: CallLog, month: Month, prices: PriceBook, naive_zone: ZoneInfo | None
-) -> dict[str, Entry]:
-    """Return the entries that a count of a month may use, by the names of their files."""
+) -> Digests:
+    """Return what a count of a month may use."""
     keys = (key(file, month, prices, naive_zone) for file in log.files)
     return Cache(book).find(month, keys)
 
@@ -131,11 +132,12 @@ def ingest(intake: Intake) -> Ingested:
         )
         for month, files in wanted.items():
             known = cache.find(month, [intake.key(month, file) for file in files])
-            sound = [name for name, entry in known.items() if entry.is_sound()]
+            sound = [name for name, entry in known.entries.items() if entry.is_sound()]
             new = [file for file in files if file.name not in sound]
             kept += len(sound)
             digested += [_digest(cache, log, file, month, intake) for file in new]
-            if new:
+            version = intake.prices.version_for(month)
+            if version.deduplicate and (new or not known.is_all_compared()):
                 _remember(cache, log, files, month, intake)
     return Ingested(cache.folder, tuple(digested), kept, removed)
 
@@ -154,7 +156,7 @@ def _digest(cache: Cache, log: CallLog, file: LogFile, month: Month, intake: Int
     """Write the entry of a file."""
     key = intake.key(month, file)
     path = cache.path(month, key)
-    cache.forget(month, key)  # what is damaged, and a memo of it
+    cache.forget(month, key)  # what is damaged
     alone = CallLog(log.root, (file,), 0, log.filesystem)
     with Writer(path) as writer:
         about = digest(
@@ -171,17 +173,22 @@ def _digest(cache: Cache, log: CallLog, file: LogFile, month: Month, intake: Int
 
 
 def _remember(
-    cache: Cache, log: CallLog, files: Iterable[LogFile], month: Month, intake: Intake
+    cache: Cache, log: CallLog, files: Sequence[LogFile], month: Month, intake: Intake
 ) -> None:
     """Count the month so far from its entries, for the rows that have to be looked at twice."""
-    entries = cache.find(month, [intake.key(month, file) for file in files])
-    known = tuple(file for file in log.files if file.name in entries)
+    version = intake.prices.version_for(month)
+    keys = [intake.key(month, file) for file in files]
+    digests = cache.find(month, keys)
+    if not digests.entries:
+        return
+    known = tuple(file for file in log.files if file.name in digests.entries)
     try:
         remember(
             CallLog(log.root, known, 0, log.filesystem),
             month.period(intake.prices.zone),
-            intake.prices.version_for(month),
-            entries,
+            version,
+            digests,
+            partial(write_memo, cache.memo_path(month, keys[0]), keys[0], digests),
             naive_zone=intake.naive_zone,
             threads=intake.threads,
         )

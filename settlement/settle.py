@@ -441,10 +441,11 @@ def _find(order: Order, journal: Journal) -> CallLog:
 def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
     """Return what counts: this machine, with what it has digested before, or a cluster."""
     if order.engine == "local":
-        digested = ingest.entries(order.book, log, order.month, order.prices, order.naive_zone)
-        said = f"{order.month}: {len(digested):,} of {len(log.files):,} files are digested already"
-        messages.detail(said, digested=len(digested))
-        return partial(usage.count, threads=order.threads, entries=digested)
+        digests = ingest.digests(order.book, log, order.month, order.prices, order.naive_zone)
+        known = len(digests.entries)
+        said = f"{order.month}: {known:,} of {len(log.files):,} files are digested already"
+        messages.detail(said, digested=known)
+        return partial(usage.count, threads=order.threads, digests=digests)
     from settlement.spark import engine as spark
     from settlement.spark.cluster import Cluster
 

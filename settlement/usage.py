@@ -17,11 +17,11 @@ and a *note* of its cell. Both go to scratch files, twelve bytes a row, so memor
 per account and interface, and a few row groups, however long the log is.
 
 Then the keys are taken one part after another, each part with all hashes that begin alike, and
-rows whose hashes agree are *suspects* (`dedup`).
+rows whose hashes agree are *suspects* (`counting.keys`).
 
 The second look (`counting.repetitions`) reads the suspects' ids again, whole, and their instants.
 Rows whose ids agree in every byte are one request: one of them is charged, by a rule that knows
-only the rows (README, Rules), and what the others charged is taken off again.
+only the rows (`dedup`), and what the others charged is taken off again.
 
 Why it is exact
 ---------------
@@ -35,14 +35,13 @@ Why it is exact
 What was done before
 --------------------
 Files that were digested earlier (`counting.digesting`) are not read: an entry of the cache brings
-the same counts, calls, keys and notes. Suspects that were looked at when the month so far was
-counted are in the memos of its entries. Others are read from the log, unless the other halves of
-their hashes show that their ids differ. What turns out damaged is not used, and the count begins
-again without it.
+the same counts, calls, keys and notes. Nor are their rows compared with each other again, if a
+memo of the month names the suspects among them; it also has their ids and instants. Other suspects
+are read from the log, unless the other halves of their hashes show that their ids differ. What
+turns out damaged is not used, and the count begins again without it.
 """
 
 import os
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -56,7 +55,7 @@ from settlement.counting.reading import Progress, Reading
 from settlement.counting.repetitions import Repetitions
 from settlement.month import Period
 from settlement.prices import Version
-from settlement.scan.cache import Damaged, Entry
+from settlement.scan.cache import Damaged, Digests
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, InputFile, check, check_unchanged
 from settlement.scan.memory import keep_freed
@@ -101,7 +100,7 @@ def count(
     keep_rejects: int = KEPT_REJECTS,
     progress: Progress | None = None,
     hashed: Hash = hash_rows,
-    entries: Mapping[str, Entry] | None = None,
+    digests: Digests | None = None,
 ) -> Counted:
     """Count the calls of a month that are charged, each request once (README, Rules).
 
@@ -113,9 +112,9 @@ def count(
         threads: how many work at once; one per core if left out. It never changes the result.
         keep_rejects: keep at most so many rejected rows; beyond, only the first ten.
         progress: called with the rows and bytes done so far.
-        hashed: the hash of request ids; none changes the result. It is that of the entries.
-        entries: what files came to before, by their names; none changes the result. One that
-            turns out damaged is not used.
+        hashed: the hash of request ids; none changes the result. It is that of the digests.
+        digests: what files came to before; none changes the result. What turns out damaged is
+            not used.
 
     Raises:
         BadInput: a file is damaged, changed meanwhile, or its columns are not what they must be.
@@ -127,29 +126,33 @@ def count(
     rules, clock = Rules(version), Clock(period, naive_zone)
     check(log.files, rules.columns, naive_zone)
     asked = Question(log, rules, clock, hashed, threads or os.cpu_count() or 1)
-    usable = dict(entries or {})
+    usable = digests or Digests()
     while True:
         try:
             return _counted(asked, usable, keep_rejects, progress)
-        except Damaged:  # however far it went: begin again without those that are
-            sound = {name: entry for name, entry in usable.items() if entry.is_sound()}
-            usable = sound if len(sound) < len(usable) else {}
+        except Damaged:  # however far it went: begin again without what is
+            usable = usable.sound()
 
 
 def _counted(
     asked: Question,
-    entries: Mapping[str, Entry],
+    digests: Digests,
     keep_rejects: int,
     progress: Progress | None,
 ) -> Counted:
-    """Look at the log once, then at repetitions; raises `Damaged` if an entry is."""
-    plan = Plan.of(asked.log, asked.clock, entries, in_place=False)
+    """Look at the log once, then at repetitions; raises `Damaged` if a digest is."""
+    plan = Plan.of(asked.log, asked.clock, digests)
     reading = Reading(
-        asked, plan, keep_rejects=keep_rejects, progress=progress, keeps_rests=bool(entries)
+        asked,
+        plan,
+        keep_rejects=keep_rejects,
+        progress=progress,
+        memo=digests.memo,
+        keeps_rests=bool(plan.known),
     )
     with closing(reading):
         reading.run()
-        repetitions = Repetitions(asked, plan, reading)
+        repetitions = Repetitions(asked, plan, reading, digests.memo)
         if asked.rules.version.deduplicate:
             repetitions.take_off()
     check_unchanged(asked.log)

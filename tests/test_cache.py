@@ -10,23 +10,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from settlement import dedup, settle
+from settlement import settle
 from settlement.book import Book
-from settlement.counting import reading, repetitions
+from settlement.counting import keys, reading, repetitions
 from settlement.counting.digesting import digest, remember
+from settlement.counting.finder import Finder
 from settlement.errors import BadInput, BookHeld
 from settlement.ingest import Intake, ingest
 from settlement.month import Month
 from settlement.prices import PriceBook
 from settlement.scan import cache as cache_module
-from settlement.scan.cache import Cache, Entry, Key, Writer
+from settlement.scan.cache import Cache, Digests, Entry, Key, Writer, write_memo
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, find
 from settlement.scan.texts import Bytes, Lanes
@@ -44,7 +47,7 @@ def small_pieces() -> Iterator[None]:
     """Even small files have many pieces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache_module, "NOTES", 3)
-        patch.setattr(dedup, "_BLOCK", 8)
+        patch.setattr(keys, "_BLOCK", 8)
         yield
 
 
@@ -124,20 +127,23 @@ def key_of(log: CallLog, number: int) -> Key:
 
 def digested(
     folder: Path, log: CallLog, numbers: Sequence[int], hashed: Hash = hash_rows
-) -> dict[str, Entry]:
+) -> Digests:
     """Digest some of a log's files, and remember what must be read again."""
     cache = Cache(folder)
-    for number in numbers:
-        key = key_of(log, number)
+    own = [key_of(log, number) for number in numbers]
+    for number, key in zip(numbers, own, strict=True):
+        if cache.path(MONTH, key).exists():
+            continue
         with Writer(cache.path(MONTH, key)) as writer:
             alone = CallLog(log.root, (log.files[number],), 0, log.filesystem)
             about = digest(alone, PERIOD, VERSION, writer, threads=1, hashed=hashed)
             assert about is not None
             writer.commit(key.json, about)
-    entries = cache.find(MONTH, [key_of(log, number) for number in numbers])
+    found = cache.find(MONTH, own)
     some = CallLog(log.root, tuple(log.files[n] for n in numbers), 0, log.filesystem)
-    remember(some, PERIOD, VERSION, entries, threads=1, hashed=hashed)
-    return cache.find(MONTH, [key_of(log, number) for number in numbers])
+    memo = partial(write_memo, cache.memo_path(MONTH, own[0]), own[0], found)
+    remember(some, PERIOD, VERSION, found, memo, threads=1, hashed=hashed)
+    return cache.find(MONTH, own)
 
 
 def same(one: Counted, two: Counted) -> bool:
@@ -154,32 +160,89 @@ FILES = [
 ]
 
 
+@pytest.mark.parametrize("lent", [0, cache_module.LENT])
 @pytest.mark.parametrize("hashed", [hash_rows, alike, upper_half_alike])
 @pytest.mark.parametrize("numbers", [(0,), (0, 1), (1, 2, 3), (0, 1, 2, 3)])
 def test_repetitions_across_files_are_found_with_any_hash(
-    tmp_path: Path, numbers: Sequence[int], hashed: Hash
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: Sequence[int],
+    hashed: Hash,
+    lent: int,
 ) -> None:
+    """Whether the keys of entries are copied or read where they lie."""
+    monkeypatch.setattr(cache_module, "LENT", lent)
     log = log_of(tmp_path / "log", *FILES)
     cold = count(log, PERIOD, VERSION, threads=1)
     assert cold.rows["conflict"] > 2
     assert cold.rows["duplicate"] > 2
-    entries = digested(tmp_path / "book", log, numbers, hashed)
-    assert len(entries) == len(numbers)
-    assert same(count(log, PERIOD, VERSION, threads=2, hashed=hashed, entries=entries), cold)
+    digests = digested(tmp_path / "book", log, numbers, hashed)
+    assert len(digests.entries) == len(numbers)
+    assert same(count(log, PERIOD, VERSION, threads=2, hashed=hashed, digests=digests), cold)
 
 
 def test_what_is_digested_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither at first nor, if it was looked at twice before, a second time."""
     log = log_of(tmp_path / "log", *FILES)
     cold = count(log, PERIOD, VERSION)
-    entries = digested(tmp_path / "book", log, range(4))
+    digests = digested(tmp_path / "book", log, range(4))
 
     def refuse(*_: object) -> None:
         raise AssertionError("read")
 
     monkeypatch.setattr(reading, "classify", refuse)
     monkeypatch.setattr(repetitions, "recall", refuse)
-    assert same(count(log, PERIOD, VERSION, entries=entries), cold)
+    assert same(count(log, PERIOD, VERSION, digests=digests), cold)
+
+
+@pytest.mark.parametrize("lent", [0, cache_module.LENT])
+@pytest.mark.parametrize("hashed", [hash_rows, alike, upper_half_alike])
+@pytest.mark.parametrize("days", [[(0,), (0, 1), (0, 1, 2)], [(1, 3), (0, 1, 2, 3)], [(2,), (3,)]])
+def test_a_memo_grows_with_its_month(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    days: list[Sequence[int]],
+    hashed: Hash,
+    lent: int,
+) -> None:
+    """What the memo of some files knows is enough for them; others are compared with them."""
+    monkeypatch.setattr(cache_module, "LENT", lent)
+    log = log_of(tmp_path / "log", *FILES)
+    cold = count(log, PERIOD, VERSION)
+    for numbers in days:
+        memo = digested(tmp_path / "book", log, numbers, hashed).memo
+        digests = Cache(tmp_path / "book").find(MONTH, [key_of(log, n) for n in range(4)])
+        assert memo
+        covered = [name for name, entry in digests.entries.items() if digests.is_compared(entry)]
+        assert covered == [log.files[number].name for number in numbers]
+        assert same(count(log, PERIOD, VERSION, hashed=hashed, digests=digests), cold)
+    monkeypatch.setattr(repetitions, "recall", lambda *_: pytest.fail("read"))
+    some = CallLog(log.root, tuple(log.files[n] for n in numbers), 0, log.filesystem)
+    alone = count(some, PERIOD, VERSION, hashed=hashed, digests=digests)
+    assert alone.rows["billed"] > 0
+
+
+def test_rows_that_were_compared_are_not_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New rows are looked for among them, and they are not looked at where none are new."""
+    log = log_of(tmp_path / "log", *FILES)
+    digests = digested(tmp_path / "book", log, range(4))
+    given: list[int] = []
+    look = Finder.groups
+
+    def counting(finder: Finder, some: Lanes) -> Any:
+        given.append(len(some))
+        return look(finder, some)
+
+    monkeypatch.setattr(Finder, "groups", counting)
+    count(log, PERIOD, VERSION, digests=digests)
+    known = sum(given)
+    charged = [row for rows in FILES for row in rows]
+    assert 0 < known < len(charged)
+    given.clear()
+    count(log, PERIOD, VERSION)
+    assert sum(given) > known
 
 
 def test_rows_whose_hashes_agree_by_halves_are_not_read(
@@ -189,9 +252,9 @@ def test_rows_whose_hashes_agree_by_halves_are_not_read(
     log = log_of(tmp_path / "log", *files)
     entries: dict[str, Entry] = {}
     for number in (0, 1):
-        entries |= digested(tmp_path / str(number), log, [number], upper_half_alike)
+        entries |= digested(tmp_path / str(number), log, [number], upper_half_alike).entries
     monkeypatch.setattr(repetitions, "recall", lambda *_: pytest.fail("read"))
-    found = count(log, PERIOD, VERSION, hashed=upper_half_alike, entries=entries)
+    found = count(log, PERIOD, VERSION, hashed=upper_half_alike, digests=Digests(entries))
     assert found.rows["billed"] == 12
 
 
@@ -200,8 +263,8 @@ def test_rows_whose_hashes_agree_by_halves_are_not_read(
 
 def check_damaged(folder: Path, log: CallLog, cold: Counted) -> None:
     """Whatever the cache looks like, the count is the same."""
-    entries = Cache(folder).find(MONTH, [key_of(log, n) for n in range(4)])
-    assert same(count(log, PERIOD, VERSION, threads=1, entries=entries), cold)
+    digests = Cache(folder).find(MONTH, [key_of(log, n) for n in range(4)])
+    assert same(count(log, PERIOD, VERSION, threads=1, digests=digests), cold)
 
 
 @pytest.mark.parametrize("suffix", [".entry", ".memo"])
@@ -215,7 +278,9 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path, suffix: str) -> None:
     for number, place in enumerate(place % len(whole) for place in places):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
         sound = Cache(tmp_path).find(MONTH, [key_of(log, n) for n in range(4)])
-        assert len(sound) < 4 or not all(entry.is_sound() for entry in sound.values()), place
+        is_sound = all(entry.is_sound() for entry in sound.entries.values())
+        memo_is_sound = sound.memo is not None and sound.memo.is_sound()
+        assert len(sound.entries) < 4 or not is_sound or not memo_is_sound, place
         if number % 8 == 0:
             check_damaged(tmp_path, log, cold)
 
@@ -225,14 +290,15 @@ def test_truncated_and_swapped_files_are_noticed(tmp_path: Path, suffix: str) ->
     log = log_of(tmp_path / "log", *FILES)
     cold = count(log, PERIOD, VERSION)
     digested(tmp_path, log, range(4))
-    one, two = files_of(tmp_path, suffix)[:2]
-    whole, other = one.read_bytes(), two.read_bytes()
+    path = files_of(tmp_path, suffix)[0]
+    whole = path.read_bytes()
+    others = [file.read_bytes() for file in (tmp_path / ".cache").rglob("*.*") if file != path]
     for contents in (b"", b"x", whole[:40], whole[: len(whole) // 2], whole[:-1], whole + b"x"):
-        one.write_bytes(contents)
+        path.write_bytes(contents)
         check_damaged(tmp_path, log, cold)
-    one.write_bytes(other)
-    two.write_bytes(whole)
-    check_damaged(tmp_path, log, cold)
+    for contents in others:
+        path.write_bytes(contents)
+        check_damaged(tmp_path, log, cold)
 
 
 def test_a_memo_of_another_entry_is_not_believed(tmp_path: Path) -> None:
@@ -248,10 +314,10 @@ def test_a_memo_of_another_entry_is_not_believed(tmp_path: Path) -> None:
 
 def test_entries_that_vanish_meanwhile_are_counted(tmp_path: Path) -> None:
     log = log_of(tmp_path / "log", *FILES)
-    entries = digested(tmp_path, log, range(4))
+    digests = digested(tmp_path, log, range(4))
     shutil.rmtree(tmp_path / ".cache")
     cold = count(log, PERIOD, VERSION)
-    assert same(count(log, PERIOD, VERSION, entries=entries), cold)
+    assert same(count(log, PERIOD, VERSION, digests=digests), cold)
 
 
 # ---------------------------------------------------------------- what is digested
@@ -310,9 +376,12 @@ def test_a_damaged_memo_is_made_again(tmp_path: Path) -> None:
     ingest(intake(tmp_path))
     memo = files_of(tmp_path / "book", ".memo")[0]
     memo.write_bytes(memo.read_bytes()[:-1])
-    assert len(ingest(intake(tmp_path)).digested) == 1
+    done = ingest(intake(tmp_path))
+    assert (len(done.digested), done.kept) == (0, len(FILES))
+    assert files_of(tmp_path / "book", ".memo") == [memo]
+    before = memo.read_bytes()
     assert ingest(intake(tmp_path)).kept == len(FILES)
-    assert memo.exists()
+    assert memo.read_bytes() == before
 
 
 def test_the_book_does_not_know_its_cache(tmp_path: Path) -> None:

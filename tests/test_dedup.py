@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from settlement import dedup
-from settlement.dedup import Claim, Claims, Finder, Keys, Suspects, losers, same_ids
+from settlement.counting import keys as keys_module
+from settlement.counting.finder import Finder
+from settlement.counting.keys import Keys, Suspects
+from settlement.dedup import Claim, Claims, losers, same_ids
 from settlement.scan import texts
 from settlement.scan.hashing import hash_rows, hash_texts
 from settlement.scan.texts import Bytes, Lanes, lanes
@@ -125,7 +128,7 @@ def test_few_rows_have_no_suspects(ids: list[bytes]) -> None:
 def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     ids = [b"%d" % (n % 700) for n in range(1000)]
     whole = positions(lots(ids, hash_rows))
-    monkeypatch.setattr(dedup, "_BLOCK", block)
+    monkeypatch.setattr(keys_module, "_BLOCK", block)
     assert positions(lots(ids, hash_rows)) == whole
     assert positions(lots(ids, hash_rows, threads=3)) == whole
 
@@ -154,8 +157,8 @@ def test_keys_taken_over_find_the_same_suspects(ids: list[bytes], cut: int, bloc
     hashes = hash_texts(texts.of_arrow(pa.array(ids, pa.binary())), all_different)
     rows = np.arange(len(ids))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dedup, "_BLOCK", block)
-        patch.setattr(dedup, "_JOINED", 2)
+        patch.setattr(keys_module, "_BLOCK", block)
+        patch.setattr(keys_module, "_JOINED", 2)
         whole, part, joined = Keys(len(ids)), Keys(len(ids[cut:])), Keys(len(ids))
         whole.add(hashes, rows)
         part.add(hashes[cut:], rows[: len(ids[cut:])])

@@ -28,7 +28,9 @@ rating invoicing ledger
 repricing
 laws
 scan.stamps scan.texts scan.scratch scan.memory scan.thrift
-scan.hashing scan.pages dedup
+scan.hashing scan.pages counting.finder
+counting.keys
+dedup
 scan.names
 scan.logfiles
 scan.cache scan.rows

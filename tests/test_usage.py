@@ -13,6 +13,7 @@ import pytest
 
 from settlement import dedup, tables
 from settlement.calls import BUCKETS
+from settlement.counting import keys
 from settlement.errors import BadInput
 from settlement.scan import rows as rows_module
 from settlement.scan.logfiles import find
@@ -255,9 +256,9 @@ def test_batches_and_lots_change_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     rows = drawn_log(3)
     whole = counted(tmp_path, rows)
     monkeypatch.setattr("settlement.scan.logfiles.BATCH_ROWS", 17)
-    monkeypatch.setattr(dedup, "_BLOCK", 5)
+    monkeypatch.setattr(keys, "_BLOCK", 5)
     monkeypatch.setattr(dedup, "_CLAIMS", 3)
-    monkeypatch.setattr(dedup.Keys.suspects, "__defaults__", (1, 8))
+    monkeypatch.setattr(keys.Keys.suspects, "__defaults__", (1, 8))
     assert counted(tmp_path, rows).rows == whole.rows
 
 

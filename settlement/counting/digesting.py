@@ -1,11 +1,11 @@
-"""Counting what is there already, for the cache: an entry of one file, memos of many.
+"""Counting what is there already, for the cache: an entry of one file, the memo of many.
 
 `digest` reads a file as a count would, and writes down what came of it. `remember` counts the
 month so far from entries, and writes down which rows had to be looked at twice.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,10 +22,11 @@ from settlement.counting.repetitions import Repetitions
 from settlement.month import Period
 from settlement.prices import Version
 from settlement.scan import cache
-from settlement.scan.cache import Entry, Writer
+from settlement.scan.cache import Digests, Entry, Table, Writer
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, check, check_unchanged
 from settlement.scan.stamps import Clock
+from settlement.scan.texts import Lanes
 
 _CELLS = (1 << 32) - 1
 """Entries have room for numbers up to this."""
@@ -49,7 +50,7 @@ def digest(
     rules, clock = Rules(version), Clock(period, naive_zone)
     check(log.files, rules.columns, naive_zone)
     asked = Question(log, rules, clock, hashed, threads or os.cpu_count() or 1)
-    plan = Plan.of(log, clock, {}, in_place=True)
+    plan = Plan.of(log, clock, Digests(), in_place=True)
     with closing(Reading(asked, plan, keep_rejects=KEPT, keeps_rests=True)) as reading:
         reading.run()
         check_unchanged(log)
@@ -70,11 +71,17 @@ def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] 
         "tally": writer.add(np.concatenate(reading.tally.charged()).astype(np.uint32)),
         "position_bits": 0,
         "keys": [],
+        "partitions": [],
         "notes": [],
     }
     if reading.keys is not None and reading.notes is not None:
         about["position_bits"] = reading.keys.position_bits
-        about["keys"] = [writer.add(keys) for keys in reading.keys.blocks()]
+        if reading.keys.count() < cache.LENT:
+            about["keys"] = [writer.add(keys) for keys in reading.keys.blocks()]
+        else:
+            about["partitions"] = [
+                [writer.add(keys), len(keys)] for keys in reading.keys.partitions()
+            ]
         for first, notes in reading.notes.all():
             for begin in range(0, len(notes), cache.NOTES):
                 piece = writer.add(notes[begin : begin + cache.NOTES])
@@ -86,25 +93,24 @@ def remember(
     log: CallLog,
     period: Period,
     version: Version,
-    entries: Mapping[str, Entry],
+    digests: Digests,
+    writer: Callable[[Iterable[tuple[Entry, Table]], Callable[[Lanes], Lanes]], None],
     *,
     naive_zone: ZoneInfo | None = None,
     threads: int | None = None,
     hashed: Hash = hash_rows,
 ) -> None:
-    """Count what entries tell, and write down in their memos which rows were looked at twice.
+    """Count what entries tell, and write down in a memo which rows were looked at twice.
 
-    Raises what `usage.count` raises, and `cache.Damaged`.
+    ``log`` is of files with entries alone, and ``writer`` is given what the memo is to have
+    (`cache.write_memo`). Raises what `usage.count` raises, and `cache.Damaged`.
     """
-    if not version.deduplicate:
-        return
     rules, clock = Rules(version), Clock(period, naive_zone)
     asked = Question(log, rules, clock, hashed, threads or os.cpu_count() or 1)
-    plan = Plan.of(log, clock, entries, in_place=False)
+    plan = Plan.of(log, clock, digests)
     with closing(Memos()) as memos:
-        reading = Reading(asked, plan, keep_rejects=0, keeps_rests=bool(entries))
-        with closing(reading):
+        with closing(Reading(asked, plan, keep_rejects=0, memo=digests.memo)) as reading:
             reading.run()
-            Repetitions(asked, plan, reading, memos).take_off()
+            Repetitions(asked, plan, reading, digests.memo, memos).take_off()
         check_unchanged(log)
-        memos.write(entries)
+        writer(memos.tables(digests), lambda ids: hashed(np.ascontiguousarray(ids).view(np.uint8)))

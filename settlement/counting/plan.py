@@ -4,11 +4,10 @@ Every row that may be charged is given a position, a number of its own among all
 it is found again. Row groups that surely lie outside the month get none.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from settlement.calls import Rules
-from settlement.scan.cache import Entry
+from settlement.scan.cache import Digests, Entry
 from settlement.scan.hashing import Hash
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.scan.stamps import Clock
@@ -45,11 +44,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Known:
-    """A file with an entry, and the position of its first row."""
+    """A file with an entry, and the position of its first row.
+
+    Rows of all files that are ``compared`` were compared with each other when digested.
+    """
 
     file: LogFile
     entry: Entry
     position: int
+    compared: bool
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,11 @@ class Plan:
     positions: int
 
     @classmethod
-    def of(
-        cls, log: CallLog, clock: Clock, entries: Mapping[str, Entry], *, in_place: bool
-    ) -> "Plan":
+    def of(cls, log: CallLog, clock: Clock, digests: Digests, *, in_place: bool = False) -> "Plan":
         """Plan a count; positions are rows of the file where there is an entry or ``in_place``."""
         tasks, known, outside, position = [], [], [], 0
         for file in log.files:
-            entry, first = entries.get(file.name), position
+            entry, first = digests.entries.get(file.name), position
             for group in file.groups:
                 if clock.excludes(file.types["timestamp"], group.span):
                     if not entry:
@@ -87,5 +88,5 @@ class Plan:
             if entry or in_place:
                 position = first + file.rows
             if entry:
-                known.append(Known(file, entry, first))
+                known.append(Known(file, entry, first, digests.is_compared(entry)))
         return cls(tuple(tasks), tuple(known), tuple(outside), position)

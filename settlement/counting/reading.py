@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.calls import BUCKETS, NUMBER, Batch, classify
+from settlement.counting.keys import Keys
 from settlement.counting.notes import Notes, Numbers
 from settlement.counting.parallel import in_parallel
 from settlement.counting.plan import Known, Plan, Question, Task
 from settlement.counting.rejects import Rejects
 from settlement.counting.tally import Tally
-from settlement.dedup import Keys
+from settlement.scan.cache import Memo
 from settlement.scan.logfiles import LogFile, RowGroup
 from settlement.scan.names import Names
 from settlement.scan.pages import Part, Piece
@@ -37,6 +38,7 @@ class Reading:
         plan: what is to be read.
         keep_rejects: keep at most so many rejected rows.
         progress: called with the rows and bytes done so far.
+        memo: what is known of the rows of entries that were compared.
         keeps_rests: whether notes have the lower halves of hashes too.
 
     Attributes:
@@ -54,9 +56,10 @@ class Reading:
         *,
         keep_rejects: int,
         progress: Progress | None = None,
+        memo: Memo | None = None,
         keeps_rests: bool = False,
     ) -> None:
-        self._question, self._plan, self._progress = question, plan, progress
+        self._question, self._plan, self._progress, self._memo = question, plan, progress, memo
         self._keeps_rests = keeps_rests
         self._lock = threading.Lock()
         self._done_rows = self._done_bytes = 0
@@ -154,8 +157,14 @@ class Reading:
         cells, calls = entry.tally()
         cells = self._question.rules.renumbered(cells, numbers)
         self.tally.add(cells, len(self.names), calls)
-        if self.numbers and self.keys:
+        if self.numbers is not None and self.keys is not None:
             self.numbers.add(known.file.name, numbers)
+            bits, first = entry.position_bits, known.position
             for keys in entry.key_blocks():
-                self.keys.take_over(keys, entry.position_bits, known.position)
+                self.keys.take_over(keys, bits, first, compared=known.compared)
+            if entry.keys:
+                self.keys.borrow(entry.keys, bits, first, compared=known.compared)
+            if self._memo and known.compared:
+                for hashes, rows in self._memo.suspects(entry):
+                    self.keys.know(hashes, rows + known.position)
         self._add_counts(known.file, entry.counts, entry.rejects())

@@ -8,14 +8,17 @@ know of one file and one month, so that the count need not read the file:
     the keys of the charged rows' request ids, as `dedup.Keys` holds them
     for each row a note: half of its id's hash, and what it charged
 
-and a *memo* beside it holds the ids of the rows that had to be looked at twice.
+A *memo* of the month holds the ids and instants of the rows that had to be looked at twice when
+the month so far was counted, and names the entries that this was done for: their rows need not
+be compared with each other again.
 
 An entry is found by all that it depends on (`Key`): the file's name, size, modification time
 and footer, what its columns are called, the month's instants, the rules that decide what is
 charged (not the prices), and the form of entries. So a wrong one is never found, and an entry
-once written is never changed. It is written aside, flushed, and put in place by one rename.
-Every piece of it is read together with its digest, and what does not fit is `Damaged`: the file
-is counted instead. Nothing is lost with the cache but time; whoever wants to may remove it
+once written is never changed. A memo is bound to the very entries that it names, by their
+digests. Either is written aside, flushed, and put in place by one rename. Every piece of them is
+read together with its digest, and what does not fit is `Damaged`: files are counted, or rows
+compared, all the same. Nothing is lost with the cache but time; whoever wants to may remove it
 whenever they like.
 """
 
@@ -26,8 +29,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -44,10 +47,12 @@ from settlement.scan.logfiles import InputFile, LogFile
 from settlement.scan.texts import Ints, Lanes
 
 FOLDER = ".cache"
-FORMAT = 1
+FORMAT = 2
 """To be raised whenever entries, hashes or what is counted change."""
 NOTES = 1 << 11
 """Notes of so many rows are one piece: few are ever looked at."""
+LENT = 1 << 20
+"""So many keys are kept by partition, to be read from the entry when it is a partition's turn."""
 ENTRY, MEMO = ".entry", ".memo"
 _LOCK = ".lock"
 _NEW = ".new-"
@@ -87,15 +92,22 @@ class Key:
     @property
     def json(self) -> dict[str, Any]:
         """The key as JSON values."""
-        known = asdict(self) | {"format": FORMAT, "bytes": sys.byteorder}
-        if not self.columns:
-            del known["columns"]  # so that entries made before there were any are still found
-        return known
+        return asdict(self) | {"format": FORMAT, "bytes": sys.byteorder}
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What it has in common with the keys of all files of the month."""
+        own = ("file", "columns")
+        return {name: value for name, value in self.json.items() if name not in own}
 
     @cached_property
     def name(self) -> str:
         """What its entry is called."""
-        return hashlib.sha256(canonical_json(self.json)).hexdigest()
+        return _named(self.json)
+
+
+def _named(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(key)).hexdigest()
 
 
 # ---------------------------------------------------------------- files of pieces
@@ -173,12 +185,14 @@ class Reader:
         if start < 0:
             raise Damaged(self.path)
         try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(start)
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
                 parts, left = [], size
-                while left and (part := file.read(left)):
+                while left and (part := os.pread(file, left, start + size - left)):
                     parts.append(part)
                     left -= len(part)
+            finally:
+                os.close(file)
         except OSError as error:
             raise Damaged(self.path) from error
         if left:
@@ -212,7 +226,7 @@ def of_ipc(piece: bytes) -> pa.Table:
     return pa.ipc.open_stream(piece).read_all()
 
 
-# ---------------------------------------------------------------- entries and memos
+# ---------------------------------------------------------------- entries
 
 
 class Entry:
@@ -224,8 +238,8 @@ class Entry:
     def __init__(self, path: Path, key: Key) -> None:
         self._reader = Reader(path, key.json)
         self.path, self._about = path, self._reader.about
-        self._memo_path = path.with_suffix(MEMO)
-        self._memo_key = {"entry": self._reader.digest}
+        self.digest = self._reader.digest
+        """Tells it from all other entries."""
 
     @property
     def counts(self) -> Ints:
@@ -257,6 +271,12 @@ class Entry:
         for number in self._about["keys"]:
             yield np.frombuffer(self._reader.piece(number), np.uint64)
 
+    @property
+    def keys(self) -> "PartitionedKeys | None":
+        """The keys by partition, where they are so many that they are kept in this way."""
+        pieces = self._about["partitions"]
+        return PartitionedKeys(self._reader, pieces) if pieces else None
+
     def notes(self, rows: Ints) -> Lanes:
         """Return the notes of rows of the file, ascending, all of them charged."""
         found = np.empty(len(rows), np.uint64)
@@ -272,62 +292,32 @@ class Entry:
     def _firsts(self) -> Ints:
         return np.array([first for first, _ in self._about["notes"]], np.int64)
 
-    @cached_property
-    def memo(self) -> "Memo | None":
-        """The rows of the file that were looked at twice, if any were."""
-        return Memo(self._memo_path, self._memo_key) if self._memo_path.exists() else None
-
-    def write_memo(self, tables: Mapping[int, Iterable[Lanes]]) -> None:
-        """Write a memo: tables of rows by row group; raises `CannotWrite`."""
-        with Writer(self._memo_path) as writer:
-            about = {
-                str(group): [
-                    [table.shape[1], writer.add(np.ascontiguousarray(table).reshape(-1))]
-                    for table in own
-                ]
-                for group, own in tables.items()
-            }
-            writer.commit(self._memo_key, about)
-
     def is_sound(self) -> bool:
-        """Read every piece, of the memo too, and tell whether all are what was written."""
-        try:
-            self._reader.check()
-            if self.memo:
-                self.memo.check()
-        except Damaged:
-            return False
-        return True
+        """Read every piece, and tell whether all are what was written."""
+        return _is_sound(self._reader)
 
 
-class Memo:
-    """The rows of a file that were looked at twice, by row group and number of lanes.
+class PartitionedKeys:
+    """The keys of an entry, by their first byte."""
 
-    A table of theirs has a row for each: its number in the file (ascending), its note,
-    nanoseconds since the month began, and its id as lanes. A memo belongs to one very entry.
-    """
+    def __init__(self, reader: Reader, pieces: list[list[int]]) -> None:
+        self._reader, self._pieces = reader, pieces
 
-    COLUMNS = 3
-    """Columns in front of the lanes."""
+    def sizes(self) -> Ints:
+        """Return how many keys each partition has."""
+        return np.array([size for _, size in self._pieces], np.int64)
 
-    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
-        self._reader = Reader(path, key)
+    def partition(self, number: int) -> Lanes:
+        """Return the keys of a partition; raises `Damaged`."""
+        return np.frombuffer(self._reader.piece(self._pieces[number][0]), np.uint64)
 
-    def tables(self, group: int) -> list[Lanes]:
-        """Return the tables of a row group; raises `Damaged`."""
-        return [
-            np.frombuffer(self._reader.piece(place), np.uint64).reshape(-1, columns)
-            for columns, place in self._reader.about.get(str(group), [])
-        ]
 
-    def check(self) -> None:
-        """Read every piece; raises `Damaged`."""
-        self._reader.check()
-
-    @property
-    def groups(self) -> list[int]:
-        """The row groups that have some."""
-        return [int(group) for group in self._reader.about]
+def _is_sound(reader: Reader) -> bool:
+    try:
+        reader.check()
+    except Damaged:
+        return False
+    return True
 
 
 def note(rests: Lanes, cells: Ints) -> Lanes:
@@ -343,6 +333,105 @@ def rests(notes: Lanes) -> Lanes:
 def cells(notes: Lanes) -> Ints:
     """Return what rows charged, as cells within the entry."""
     return (notes & np.uint64((1 << 32) - 1)).view(np.int64)
+
+
+# ---------------------------------------------------------------- memos
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one file that were looked at twice: parallel columns.
+
+    Attributes:
+        rows: their numbers in the file, ascending.
+        notes: their notes.
+        instants: nanoseconds since the month began.
+        ids: their request ids, all of one number of lanes.
+    """
+
+    rows: Ints
+    notes: Lanes
+    instants: Ints
+    ids: Lanes
+
+
+class Memo:
+    """The rows of some entries that were looked at twice; their pieces are verified when read.
+
+    Every method raises `Damaged`.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
+        self._reader = Reader(path, key)
+        self._entries = frozenset(self._reader.about["entries"])
+        self._tables: dict[str, list[list[int]]] = self._reader.about["tables"]
+
+    def covers(self, entry: Entry) -> bool:
+        """Tell whether an entry's rows were compared with those of all others it covers."""
+        return entry.digest in self._entries
+
+    def suspects(self, entry: Entry) -> Iterator[tuple[Lanes, Ints]]:
+        """Yield an entry's rows: the hashes of their ids, and their numbers in the file."""
+        for _, heads, _ in self._tables.get(entry.digest, ()):
+            hashes, rows = np.frombuffer(self._reader.piece(heads), np.uint64).reshape(2, -1)
+            yield hashes, rows.view(np.int64)
+
+    def tables(self, entry: Entry) -> Iterator[Table]:
+        """Yield an entry's rows with all that is known of them."""
+        for lanes, heads, rest in self._tables.get(entry.digest, ()):
+            _, rows = np.frombuffer(self._reader.piece(heads), np.uint64).reshape(2, -1)
+            table = np.frombuffer(self._reader.piece(rest), np.uint64)
+            notes, instants = table[: 2 * len(rows)].reshape(2, -1)
+            ids = table[2 * len(rows) :].reshape(-1, lanes)
+            yield Table(rows.view(np.int64), notes, instants.view(np.int64), ids)
+
+    def is_sound(self) -> bool:
+        """Read every piece, and tell whether all are what was written."""
+        return _is_sound(self._reader)
+
+
+def write_memo(
+    path: Path,
+    key: Key,
+    digests: "Digests",
+    tables: Iterable[tuple[Entry, Table]],
+    hashed: Callable[[Lanes], Lanes],
+) -> None:
+    """Write the memo of some entries; ``hashed`` is the hash of lanes. Raises `CannotWrite`."""
+    about: dict[str, list[list[int]]] = {}
+    with Writer(path) as writer:
+        for entry, table in tables:
+            heads = np.concatenate([hashed(table.ids), table.rows.view(np.uint64)])
+            parts = [table.notes, table.instants.view(np.uint64), np.ravel(table.ids)]
+            numbers = [writer.add(heads), writer.add(np.concatenate(parts))]
+            about.setdefault(entry.digest, []).append([table.ids.shape[1], *numbers])
+        entries = sorted(entry.digest for entry in digests.entries.values())
+        writer.commit(key.common, {"entries": entries, "tables": about})
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What is known of a month before it is counted: entries by file, and their memo."""
+
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    memo: Memo | None = None
+
+    def is_compared(self, entry: Entry) -> bool:
+        """Tell whether an entry's rows were compared with those of all others of which it is so."""
+        return self.memo is not None and self.memo.covers(entry)
+
+    def is_all_compared(self) -> bool:
+        """Tell whether there is a sound memo of all entries."""
+        if self.memo is None or not self.memo.is_sound():
+            return not self.entries
+        return all(self.memo.covers(entry) for entry in self.entries.values())
+
+    def sound(self) -> "Digests":
+        """Return what is left without what is damaged; nothing where all looks sound."""
+        entries = {name: entry for name, entry in self.entries.items() if entry.is_sound()}
+        memo = self.memo if self.memo and self.memo.is_sound() else None
+        is_less = len(entries) < len(self.entries) or memo is not self.memo
+        return Digests(entries, memo) if is_less else Digests()
 
 
 # ---------------------------------------------------------------- the cache of a book
@@ -363,19 +452,27 @@ class Cache:
         """Return where a key's entry lies, if there is one."""
         return self.folder / str(month) / f"{key.name}{ENTRY}"
 
-    def find(self, month: Month, keys: Iterable[Key]) -> dict[str, Entry]:
-        """Return the entries that there are, by the names of their files."""
+    def memo_path(self, month: Month, key: Key) -> Path:
+        """Return where the memo of a key's month lies, if there is one."""
+        return self.folder / str(month) / f"{_named(key.common)}{MEMO}"
+
+    def find(self, month: Month, keys: Iterable[Key]) -> Digests:
+        """Return what there is for the keys of some files of a month."""
         try:
             present = {entry.name for entry in os.scandir(self.folder / str(month))}
         except OSError:
-            return {}
-        found = {}
+            return Digests()
+        found: dict[str, Entry] = {}
+        memo = None
         for key in keys:
             path = self.path(month, key)
             if path.name in present:
                 with contextlib.suppress(Damaged):
                     found[key.file.file] = Entry(path, key)
-        return found
+        if found and self.memo_path(month, key).name in present:
+            with contextlib.suppress(Damaged):
+                memo = Memo(self.memo_path(month, key), key.common)
+        return Digests(found, memo)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -398,20 +495,21 @@ class Cache:
             os.close(lock)
 
     def forget(self, month: Month, key: Key) -> None:
-        """Remove a key's entry and memo, if there are any."""
+        """Remove a key's entry, if there is one."""
         path = self.path(month, key)
         with writing(path):
-            for left in (path, path.with_suffix(MEMO)):
-                left.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def sweep(self, month: Month, keep: Iterable[Key]) -> int:
         """Remove a month's files but those of some keys; return how many entries that were."""
-        kept = {self.path(month, key).stem for key in keep}
+        kept = set()
+        for key in keep:
+            kept |= {self.path(month, key).name, self.memo_path(month, key).name}
         removed = 0
         folder = self.folder / str(month)
         with writing(folder):
             for file in list(folder.iterdir()) if folder.is_dir() else []:
-                if file.stem not in kept:
+                if file.name not in kept:
                     file.unlink()
                     removed += file.suffix == ENTRY and not file.name.startswith(_NEW)
             if folder.is_dir() and not kept:

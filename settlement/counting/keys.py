@@ -1,0 +1,364 @@
+"""Which rows may have the same request id: the keys of a month, in flat memory.
+
+A hundred million ids of 36 characters do not fit in memory, and need not. Each id is hashed to
+64 bits where it lies in its page, and all that is kept of a row is one 64-bit key:
+
+    [ hash bits | position of the row in the log ]
+
+`Keys` takes them in by the block, orders each block by the keys' first byte (which costs a
+fifth of sorting them) and writes it to a scratch file, so that memory does not grow with the
+rows. When all are in, it takes one of the 256 partitions after another, and a `Finder` finds
+equal hashes in it. Rows of one id have one hash, hence one partition: no repetition is missed.
+
+Hardly anything else is suspected, and it does not matter if it is: a key still knows where its
+row lies, so suspects are looked at again, and `dedup` decides about them by their real ids. The
+hash may be as bad as it likes; it costs time, never truth.
+
+Rows that were compared with each other before, in an earlier count, need not be again. They
+come by a door of their own (`take_over`), and so do those of them that were suspects then
+(`know`). They are only searched for hashes of new rows, which is far cheaper.
+"""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from settlement.counting.finder import PARTITION_BITS, Finder
+from settlement.scan.scratch import Scratch
+from settlement.scan.texts import Ints, Lanes
+
+PARTITIONS = 1 << PARTITION_BITS
+_BLOCK = 1 << 18
+"""Keys ordered at a time: small enough for the processor's cache."""
+_STEP = 1 << 14
+"""Keys made at a time: what is in hand stays in the first cache."""
+_JOINED = 16
+"""So many blocks are handed on as one: fewer, longer reads for whoever takes them over."""
+_LOT = 1 << 24
+"""Suspects whose positions are held in memory at once."""
+_ALL = (1 << 64) - 1
+_FIRSTS = np.arange(PARTITIONS, dtype=np.uint64) << np.uint64(64 - PARTITION_BITS)
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Rows whose hashes are not theirs alone: packed positions and groups, ascending.
+
+    Rows of one group share their hash; ``groups`` is how many groups there are.
+    """
+
+    packed: Lanes
+    groups: int
+    group_bits: int
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def positions(self) -> Ints:
+        """Where in the log the rows lie, ascending."""
+        return (self.packed >> np.uint64(self.group_bits)).view(np.int64)
+
+    def group(self, rows: slice | Ints) -> Ints:
+        """Return the groups of some of the rows."""
+        return (self.packed[rows] & np.uint64((1 << self.group_bits) - 1)).view(np.int64)
+
+
+# ---------------------------------------------------------------- blocks on disk
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Keys in a scratch file; partition p is from ``bounds[p]`` to ``bounds[p + 1]``."""
+
+    start: int
+    bounds: Ints
+
+
+class Source(Protocol):
+    """Keys that lie elsewhere, by partition."""
+
+    def sizes(self) -> Ints:
+        """Return how many keys each partition has."""
+
+    def partition(self, number: int) -> Lanes:
+        """Return the keys of a partition."""
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """How other keys become keys of this count: their positions are taken to begin at ``first``.
+
+    They must have had no more position bits than these: what is left of their hashes then is
+    what these would have kept.
+    """
+
+    hash_bits: np.uint64
+    own_bits: np.uint64
+    first: np.uint64
+
+    def move(self, keys: Lanes, out: Lanes) -> None:
+        """Write keys as they are here."""
+        np.bitwise_and(keys, self.own_bits, out=out)
+        out += self.first
+        out |= keys & self.hash_bits
+
+
+@dataclass(frozen=True)
+class _Lent:
+    """Keys that are read where they lie."""
+
+    source: Source
+    moved: _Moved
+
+    def read(self, number: int, out: Lanes) -> int:
+        """Read a partition; return how many keys it has."""
+        keys = self.source.partition(number)
+        self.moved.move(keys, out[: len(keys)])
+        return len(keys)
+
+
+class _Filling:
+    """A thread's keys until they fill a block."""
+
+    def __init__(self) -> None:
+        self.keys: Lanes = np.empty(_BLOCK, np.uint64)
+        self.used = 0
+
+
+class _Shelf:
+    """Blocks of keys in a scratch file, each ordered by partition; threads may add at once.
+
+    Keys of others that are ordered in a file already are left there, and `lent`.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
+        self._filling: dict[int, _Filling] = {}
+        self.blocks: list[_Block] = []
+        self.lent: list[_Lent] = []
+
+    def close(self) -> None:
+        self._scratch.close()
+
+    def add(self, keys: Lanes) -> None:
+        """Add keys in any order."""
+        filling = self._filling.setdefault(threading.get_ident(), _Filling())
+        done = 0
+        while done < len(keys):
+            count = min(len(filling.keys) - filling.used, len(keys) - done)
+            filling.keys[filling.used : filling.used + count] = keys[done : done + count]
+            filling.used += count
+            done += count
+            if filling.used == len(filling.keys):
+                self._write(filling)
+
+    def _write(self, filling: _Filling) -> None:
+        """Order keys by their first byte and write them."""
+        keys, filling.used = filling.keys[: filling.used], 0
+        self.append(keys.take(_by_partition(keys)))
+
+    def append(self, ordered: Lanes) -> None:
+        """Add keys that are ordered by their first byte."""
+        self.blocks.append(_Block(self._scratch.append(ordered), _bounds(ordered)))
+
+    def flush(self) -> None:
+        """Write what is left; nothing is added after."""
+        for filling in self._filling.values():
+            self._write(filling)
+        self._filling.clear()
+
+    def sizes(self) -> Ints:
+        """Return how many keys each partition has."""
+        sizes = np.zeros(PARTITIONS, np.int64)
+        for block in self.blocks:
+            sizes += np.diff(block.bounds)
+        for lent in self.lent:
+            sizes += lent.source.sizes()
+        return sizes
+
+    def read(self, number: int, out: Lanes) -> int:
+        """Read a partition of all keys; return how many it has."""
+        done = self.read_blocks(self.blocks, number, out)
+        for lent in self.lent:
+            done += lent.read(number, out[done:])
+        return done
+
+    def read_blocks(self, blocks: list[_Block], number: int, out: Lanes) -> int:
+        """Read a partition of some blocks; return how many keys it has."""
+        done = 0
+        for block in blocks:
+            begin, end = block.bounds[number : number + 2].tolist()
+            self._scratch.read(block.start + 8 * begin, out[done : done + end - begin])
+            done += end - begin
+        return done
+
+
+def _by_partition(keys: Lanes) -> Ints:
+    return np.argsort(keys.view(np.uint8)[7::8], kind="stable")  # of bytes: a radix sort
+
+
+def _bounds(ordered: Lanes) -> Ints:
+    return np.append(np.searchsorted(ordered, _FIRSTS), len(ordered))
+
+
+# ---------------------------------------------------------------- keys
+
+
+class Keys:
+    """The keys of all rows of a month that would be charged; threads may add at once.
+
+    Args:
+        rows: every position is below this.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._bits = max(rows - 1, 1).bit_length()
+        if self._bits > 64 - PARTITION_BITS - 16:
+            raise OverflowError(f"{rows} rows are more than positions can tell apart")
+        self._hash_bits = np.uint64(_ALL << self._bits & _ALL)
+        self._new, self._compared = _Shelf(), _Shelf()
+        self._known: list[Lanes] = []
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._new.close()
+        self._compared.close()
+
+    def add(self, hashes: Lanes, positions: Ints) -> None:
+        """Add rows: hashes of their ids, and where in the log they lie."""
+        for begin in range(0, len(hashes), _STEP):
+            some = slice(begin, begin + _STEP)
+            self._new.add(self._of(hashes[some], positions[some]))
+
+    def _of(self, hashes: Lanes, positions: Ints) -> Lanes:
+        keys = hashes & self._hash_bits
+        keys |= positions.view(np.uint64)
+        return keys
+
+    def take_over(
+        self, block: Lanes, position_bits: int, first: int, *, compared: bool = False
+    ) -> None:
+        """Add a block of other keys, whose positions are taken to begin at ``first``.
+
+        They must have had no more position bits than these. All that are ``compared`` were so
+        with each other.
+        """
+        keys = np.empty(len(block), np.uint64)
+        self._moved(position_bits, first).move(block, keys)
+        shelf = self._compared if compared else self._new
+        if len(keys) >= _BLOCK // 4:
+            shelf.append(keys)
+        else:  # many small ones would be read bit by bit
+            shelf.add(keys)
+
+    def borrow(
+        self, source: Source, position_bits: int, first: int, *, compared: bool = False
+    ) -> None:
+        """Add other keys as `take_over` does, but leave them where they lie."""
+        shelf = self._compared if compared else self._new
+        shelf.lent.append(_Lent(source, self._moved(position_bits, first)))
+
+    def _moved(self, position_bits: int, first: int) -> _Moved:
+        return _Moved(self._hash_bits, np.uint64((1 << position_bits) - 1), np.uint64(first))
+
+    def know(self, hashes: Lanes, positions: Ints) -> None:
+        """Name rows that were suspects when those that are compared were so."""
+        self._known.append(self._of(hashes, positions))
+
+    @property
+    def position_bits(self) -> int:
+        """How many lower bits of a key are a position."""
+        return self._bits
+
+    def count(self) -> int:
+        """Return how many new keys there are; none is added after."""
+        self._new.flush()
+        return int(self._new.sizes().sum())
+
+    def blocks(self) -> Iterator[Lanes]:
+        """Yield all new keys, many at a time, ordered by their first byte; none is added after."""
+        self._new.flush()
+        for begin in range(0, len(self._new.blocks), _JOINED):
+            some = self._new.blocks[begin : begin + _JOINED]
+            keys = np.empty(sum(int(block.bounds[-1]) for block in some), np.uint64)
+            done = 0
+            for number in range(PARTITIONS):
+                done += self._new.read_blocks(some, number, keys[done:])
+            yield keys
+
+    def partitions(self) -> Iterator[Lanes]:
+        """Yield all new keys by partition; none is added after."""
+        self._new.flush()
+        sizes = self._new.sizes()
+        for number in range(PARTITIONS):
+            keys = np.empty(sizes[number], np.uint64)
+            self._new.read(number, keys)
+            yield keys
+
+    # ------------------------------------------------------------ suspects
+
+    def suspects(self, threads: int = 1, at_most: int = _LOT) -> Iterator[Suspects]:
+        """Yield the rows whose hashes are not theirs alone, all rows of an id in one lot.
+
+        All rows must have been added. A lot has at most ``at_most`` rows, unless one
+        partition alone has more.
+        """
+        lot: list[tuple[Ints, Ints]] = []
+        waiting = 0
+        for found in self._groups(threads):
+            if waiting and waiting + len(found[0]) > at_most:
+                yield self._packed(lot)
+                lot, waiting = [], 0
+            lot.append(found)
+            waiting += len(found[0])
+        if waiting:
+            yield self._packed(lot)
+
+    def _groups(self, threads: int) -> Iterator[tuple[Ints, Ints]]:
+        """Yield the suspects of each partition: their positions, and their groups from 0."""
+        self._new.flush()
+        self._compared.flush()
+        known = np.concatenate([np.empty(0, np.uint64), *self._known])
+        known = known.take(_by_partition(known))
+        bounds = _bounds(known)
+        most = int((self._new.sizes() + self._compared.sizes() + np.diff(bounds)).max())
+        finders = [Finder(self._bits, most) for _ in range(threads)]
+
+        def groups_of(number: int, finder: Finder) -> tuple[Ints, Ints]:
+            return self._groups_of(number, finder, known[bounds[number] : bounds[number + 1]])
+
+        with ThreadPoolExecutor(threads) as pool:
+            for first in range(0, PARTITIONS, threads):
+                numbers = range(first, min(first + threads, PARTITIONS))
+                yield from pool.map(groups_of, numbers, finders)
+
+    def _groups_of(self, number: int, finder: Finder, known: Lanes) -> tuple[Ints, Ints]:
+        """Look for equal hashes among new keys, known suspects, and what may be like a new key."""
+        keys = finder.keys
+        count = self._new.read(number, keys)
+        if count:
+            end = count + self._compared.read(number, keys[count:])
+            like = finder.like(keys[:count], keys[count:end])
+            keys[count : count + len(like)] = like
+            count += len(like)
+        keys[count : count + len(known)] = known
+        return finder.groups(keys[: count + len(known)])
+
+    def _packed(self, lot: list[tuple[Ints, Ints]]) -> Suspects:
+        bits = 64 - self._bits
+        shifted = np.cumsum([0] + [int(groups.max(initial=-1)) + 1 for _, groups in lot])
+        if shifted[-1] >= 1 << bits:
+            raise OverflowError("more suspects than can be told apart")
+        packed = np.concatenate(
+            [
+                positions.view(np.uint64) << np.uint64(bits) | (groups + first).view(np.uint64)
+                for (positions, groups), first in zip(lot, shifted.tolist(), strict=False)
+            ]
+        )
+        packed.sort()
+        return Suspects(packed, int(shifted[-1]), bits)
