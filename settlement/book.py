@@ -9,7 +9,7 @@ unsettled month. Only the standard library is needed to know what is settled.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,22 @@ MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
     "digest": str,
 }
 """What a manifest says, and of which kind each value is."""
+INPUT_KEYS = {
+    "file": str,
+    "size": int,
+    "modified_ns": int,
+    "rows": int,
+    "footer_sha256": str,
+}
+"""What a manifest says of a file of the log."""
+TOTALS = (
+    *("list_amount", "voucher_amount", "amount", "rounding", "payable"),
+    *("unfrozen", "debited", "credited", "frozen"),
+)
+"""The totals that are money; accounts are counted beside them."""
+_AMOUNT = re.compile(r"[0-9]{1,20}\.[0-9]{2,8}")
+MONTH_FOLDER = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+REVISION_FOLDER = re.compile(r"r[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -77,13 +93,15 @@ class Settlement:
         if manifest["digest"] != digest:
             raise damaged(path, "its digest does not fit its contents")
         for key, kind in MANIFEST_KEYS.items():
-            if not isinstance(manifest[key], kind):
+            if not isinstance(manifest[key], kind) or manifest[key] is True:
                 raise damaged(path, f"{key!r} is not what it must be")
+        for wrong in _misshapen(manifest):
+            raise damaged(path, f"{wrong} is not what it must be")
         if folder != folder.parent.parent / manifest["month"] / f"r{manifest['revision']}":
             raise damaged(path, "it belongs to another month or revision")
         return cls(folder, manifest, hashlib.sha256(raw).hexdigest())
 
-    @property
+    @cached_property
     def month(self) -> Month:
         """The month settled."""
         return Month.parse(self.manifest["month"])
@@ -174,12 +192,12 @@ class Book:
                 )
         return cls(folder, tuple(found))
 
-    @property
+    @cached_property
     def newest_month(self) -> Month | None:
         """The newest settled month."""
         return max((settlement.month for settlement in self.settlements), default=None)
 
-    @property
+    @cached_property
     def months(self) -> dict[Month, Settlement]:
         """The newest settlement of each settled month, oldest month first."""
         newest = {
@@ -242,6 +260,53 @@ class Book:
         return ledger.open_holds(posted, newest)
 
 
+def _misshapen(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Name the keys whose values hold something of another kind than a settlement's do."""
+    try:
+        Month.parse(manifest["month"])
+    except SettlementError:
+        yield "'month'"
+    if any(type(count) is not int for count in manifest["rows"].values()):
+        yield "'rows'"
+    totals = manifest["totals"]
+    amounts = [totals.get(name) for name in TOTALS]
+    whole = type(totals.get("accounts")) is int and len(totals) == len(TOTALS) + 1
+    if not whole or not all(
+        isinstance(a, str) and _AMOUNT.fullmatch(a.lstrip("-")) for a in amounts
+    ):
+        yield "'totals'"
+    if not all(
+        isinstance(each, dict) and {key: type(value) for key, value in each.items()} == _DESCRIBED
+        for each in manifest["tables"].values()
+    ):
+        yield "'tables'"
+    for each in manifest["inputs"]:
+        kinds = {key: type(value) for key, value in each.items()} if type(each) is dict else {}
+        if kinds != INPUT_KEYS:
+            keys = sorted(kinds.items() ^ INPUT_KEYS.items(), key=str)
+            yield f"'inputs' ({', '.join(dict(keys))})"
+            return
+    if not all(map(_is_option, manifest["options"], manifest["options"].values())):
+        yield "'options'"
+
+
+_DESCRIBED = {"rows": int, "sha256": str}
+
+
+def _is_option(name: str, value: object) -> bool:
+    """Tell whether an option is text or nothing; only columns are texts by name."""
+    if name == "columns":
+        return isinstance(value, dict) and all(isinstance(own, str) for own in value.values())
+    return value is None or isinstance(value, str)
+
+
+def _is_amount(value: object, name: str) -> bool:
+    """Tell whether a total is a plain decimal; only a rounding can be below 0."""
+    signed = isinstance(value, str) and name == "rounding"
+    plain = str(value).removeprefix("-") if signed else value
+    return isinstance(plain, str) and _AMOUNT.fullmatch(plain) is not None
+
+
 def settlement_folders(book: Path) -> list[Path]:
     """Return the folders of a book that hold a settlement, by month and revision.
 
@@ -251,12 +316,12 @@ def settlement_folders(book: Path) -> list[Path]:
     Raises:
         CannotRead: the book, or a month of it, cannot be read.
     """
-    months = [m for m in _children(book) if re.fullmatch(r"[0-9]{4}-[0-9]{2}", m.name)]
+    months = [m for m in _children(book) if MONTH_FOLDER.fullmatch(m.name)]
     revisions = (
         child
         for month in months
         for child in _children(month, must_exist=True)
-        if re.fullmatch(r"r[1-9][0-9]*", child.name)
+        if REVISION_FOLDER.fullmatch(child.name)
     )
     return sorted(revisions, key=lambda folder: (folder.parent.name, int(folder.name[1:])))
 
@@ -276,6 +341,11 @@ def digest_of(manifest: Mapping[str, Any]) -> str:
     """Return the digest of a manifest: of its canonical JSON without the digest itself."""
     rest = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(canonical_json(rest)).hexdigest()
+
+
+def render(manifest: Mapping[str, Any]) -> bytes:
+    """Return a manifest as it is written, byte by byte."""
+    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_bytes(path: Path) -> bytes:

@@ -106,7 +106,101 @@ def broken_ledger(history: Sequence[Posted]) -> list[str]:
     Args:
         history: every settlement of the book, in the order of publication.
     """
-    return [*_debits(history), *_holds(history)]
+    followed = History()
+    return [*(law for posted in history for law in followed.post(posted)), *followed.left_open()]
+
+
+class History:
+    """The ledger of a book, followed from one settlement to the next.
+
+    Attributes:
+        newest: the newest month posted so far.
+        open_holds: `ledger.HOLDS`, what is open after the last settlement.
+    """
+
+    def __init__(self) -> None:
+        self.newest: Month | None = None
+        self.open_holds = tables.empty(ledger.HOLDS)
+        self._debited: dict[Month, pd.DataFrame] = {}
+
+    def debited(self, month: Month) -> pd.DataFrame | None:
+        """What a month's settlements have debited less credited; None before the first.
+
+        account_id and amount, as from `ledger.net_debits`.
+        """
+        return self._debited.get(month)
+
+    def post(self, posted: Posted, entries: pd.DataFrame | None = None) -> list[str]:
+        """Return the laws that the next settlement breaks, and go on from it.
+
+        Args:
+            posted: what it says.
+            entries: what it should have posted (`tables.ENTRIES`), to go on from where that is
+                known, so that what is wrong in it is not said of all that follow.
+        """
+        said = [*self._debits(posted), *self._holds(posted)]
+        later = self.newest is None or posted.month > self.newest
+        self.newest = posted.month if later else self.newest
+        open_now = _carry(self.open_holds, _of_holds(posted.entries))
+        if posted.month == self.newest and posted.frozen is not None:
+            said += _as_frozen(f"{posted.month} r{posted.revision}", open_now, posted.frozen)
+        if entries is not None and not entries.equals(posted.entries):
+            open_now = _carry(self.open_holds, _of_holds(entries))
+        self.open_holds = open_now
+        self._debited[posted.month] = self._net(
+            posted, posted.entries if entries is None else entries
+        )
+        return said
+
+    def forget(self, month: Month) -> None:
+        """Let go of a month that has no further settlement."""
+        self._debited.pop(month, None)
+
+    def left_open(self) -> Iterator[str]:
+        """Return the law broken where holds of an older month are open at the end."""
+        months = set(self.open_holds["hold_month"]) - {str(self.newest)}
+        if months:
+            listed = ", ".join(sorted(months))
+            yield f"open holds of {listed}, though {self.newest} is the newest month"
+
+    def _net(self, posted: Posted, entries: pd.DataFrame) -> pd.DataFrame:
+        before = self._debited.get(posted.month)
+        net = ledger.net_debits([entries])
+        return net if before is None else ledger.added([before, net])
+
+    def _debits(self, posted: Posted) -> Iterator[str]:
+        """Debits − credits over all revisions of a month = what its newest one says is payable."""
+        net = self._net(posted, posted.entries)
+        owed = posted.invoices[posted.invoices["payable"] != 0]
+        yield from _same_rows(
+            f"{posted.month}: debits − credits and payable",
+            net,
+            net["amount"].to_numpy(),
+            owed,
+            owed["payable"].to_numpy(),
+            1,
+        )
+
+    def _holds(self, posted: Posted) -> Iterator[str]:
+        """Holds are made by their own month, released once and whole, open for the newest only."""
+        name, newest, open_now = f"{posted.month} r{posted.revision}", self.newest, self.open_holds
+        entries = _of_holds(posted.entries)
+        kind = entries["kind"]
+        made = entries[kind == "freeze"]
+        if (made["hold_month"] != str(posted.month)).any():
+            yield f"{name}: a freeze under another month"
+        released = entries[kind == "unfreeze"][_HOLD]
+        if not _contains(open_now, released):
+            yield f"{name}: an unfreeze that is not exactly one open hold"
+        later = newest is None or posted.month > newest
+        if later and len(released) != len(open_now):
+            left = len(open_now) - len(released)
+            yield f"{name}: {left} holds of {newest} were not released"
+        if not later and posted.month != newest and (len(made) or len(released)):
+            yield f"{name}: moves holds, though {newest} was settled before it"
+        left_open = _carry(open_now, entries[kind != "freeze"])
+        if pd.concat([left_open, made[_HOLD]])[_HOLD[:2]].duplicated().any():
+            yield f"{name}: an account with two open holds of one month"
 
 
 def _counts(stated: Statement) -> Iterator[str]:
@@ -236,55 +330,6 @@ def _line_of_each(rows: pd.DataFrame, lines: pd.DataFrame) -> "Ints":
     return np.where(hit, place, -1)
 
 
-def _debits(history: Sequence[Posted]) -> Iterator[str]:
-    """Debits − credits over all revisions of a month = what its newest one says is payable."""
-    for month in sorted({posted.month for posted in history}):
-        revisions = [posted for posted in history if posted.month == month]
-        net = ledger.net_debits([posted.entries for posted in revisions])
-        owed = revisions[-1].invoices
-        owed = owed[owed["payable"] != 0]
-        yield from _same_rows(
-            f"{month}: debits − credits and payable",
-            net,
-            net["amount"].to_numpy(),
-            owed,
-            owed["payable"].to_numpy(),
-            1,
-        )
-
-
-def _holds(history: Sequence[Posted]) -> Iterator[str]:
-    """Holds are made by their own month, released once and whole, open for the newest only."""
-    newest: Month | None = None
-    open_now = tables.empty(ledger.HOLDS)
-    for posted in history:
-        name = f"{posted.month} r{posted.revision}"
-        entries = posted.entries[posted.entries["hold_month"].notna()]
-        kind = entries["kind"]
-        made = entries[kind == "freeze"]
-        if (made["hold_month"] != str(posted.month)).any():
-            yield f"{name}: a freeze under another month"
-        released = entries[kind == "unfreeze"][_HOLD]
-        if not _contains(open_now, released):
-            yield f"{name}: an unfreeze that is not exactly one open hold"
-        later = newest is None or posted.month > newest
-        if later and len(released) != len(open_now):
-            left = len(open_now) - len(released)
-            yield f"{name}: {left} holds of {newest} were not released"
-        if not later and posted.month != newest and (len(made) or len(released)):
-            yield f"{name}: moves holds, though {newest} was settled before it"
-        left_open = _carry(open_now, entries[kind != "freeze"])
-        if pd.concat([left_open, made[_HOLD]])[_HOLD[:2]].duplicated().any():
-            yield f"{name}: an account with two open holds of one month"
-        open_now = _carry(open_now, entries)
-        newest = posted.month if later else newest
-        if posted.month == newest and posted.frozen is not None:
-            yield from _as_frozen(name, open_now, posted.frozen)
-    months = set(open_now["hold_month"]) - {str(newest)}
-    if months:
-        yield f"open holds of {', '.join(sorted(months))}, though {newest} is the newest month"
-
-
 def _as_frozen(name: str, open_now: pd.DataFrame, frozen: pd.DataFrame) -> Iterator[str]:
     """Compare what is open with what the newest statement of the newest month freezes."""
     if not open_now.equals(frozen):
@@ -296,6 +341,10 @@ def _as_frozen(name: str, open_now: pd.DataFrame, frozen: pd.DataFrame) -> Itera
             frozen["amount"].to_numpy(),
             1,
         )
+
+
+def _of_holds(entries: pd.DataFrame) -> pd.DataFrame:
+    return entries[entries["hold_month"].notna()]
 
 
 def _carry(open_now: pd.DataFrame, posted: pd.DataFrame) -> pd.DataFrame:

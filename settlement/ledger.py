@@ -345,6 +345,12 @@ def net_debits(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return _summed(keys, amounts)
 
 
+def added(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add up what `net_debits` returned of several settlements, in the same form."""
+    keys = [tables.arrow_text(each["account_id"]) for each in sums]
+    return _summed(keys, [each["amount"].to_numpy() for each in sums])
+
+
 def _summed(keys: "Sequence[pa.Array]", amounts: "Sequence[Ints]") -> pd.DataFrame:
     """Add up amounts by account; sums of 0 are left out."""
     accounts, places = _aligned(keys)

@@ -158,6 +158,11 @@ def instant_text(seconds: int) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
+def instant_of(moment: datetime) -> str:
+    """Write an instant as ISO 8601 in UTC with ``Z``, with the fraction of a second it has."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def _first_instant(day: date, zone: ZoneInfo) -> int:
     """Return the first UTC second whose local date is ``day`` or later.
 

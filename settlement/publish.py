@@ -11,7 +11,6 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -24,10 +23,10 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from settlement import __version__, tables
-from settlement.book import DRAFTS, LOCK, MANIFEST, PRICES, Book, Settlement, digest_of
+from settlement.book import DRAFTS, LOCK, MANIFEST, PRICES, Book, Settlement, digest_of, render
 from settlement.draft import Draft
 from settlement.errors import BookHeld, CannotWrite
-from settlement.month import Month
+from settlement.month import Month, instant_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,8 +177,7 @@ def _write(aside: Path, book: Book, draft: Draft, now: datetime) -> None:
     previous = book.settlements[-1].sha256 if book.settlements else None
     manifest = _manifest(draft, len(book.settlements) + 1, previous, now) | {"tables": described}
     manifest["digest"] = digest_of(manifest)
-    ordered = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    _write_bytes(aside / MANIFEST, ordered.encode())
+    _write_bytes(aside / MANIFEST, render(manifest))
     _flush_folder(aside)
 
 
@@ -198,7 +196,7 @@ def _manifest(draft: Draft, number: int, previous: str | None, now: datetime) ->
         "rules_sha256": draft.version.digest,
         "prices_sha256": draft.prices.digest,
         "program": __version__,
-        "created_at": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "created_at": instant_of(now),
         "previous": previous,
     }
 

@@ -52,7 +52,7 @@ from settlement.errors import (
 )
 from settlement.gates import Before, Limits, in_month, rejected
 from settlement.laws import Statement
-from settlement.month import Month, is_over, months_between, zone_named
+from settlement.month import Month, instant_of, is_over, months_between, zone_named
 from settlement.operations import messages
 from settlement.prices import PriceBook
 from settlement.progress import Progress, Warn, silent, unheard, watched
@@ -155,7 +155,7 @@ class Order:
         Beside the options, where they apply: the instant that stood in for the clock, why a
         month is revised, the digests of the contracts file and of its terms in the month.
         """
-        now = {"now": self.now.isoformat()} if self.now_set else {}
+        now = {"now": instant_of(self.now)} if self.now_set else {}
         reason = {"reason": self.reason} if self.revise else {}
         return self.options | now | reason | self._contracts_recorded
 

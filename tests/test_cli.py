@@ -700,7 +700,7 @@ def test_the_manifest_has_every_key_and_no_other(place: Place) -> None:
     # What the settlement does not depend on, and yet was said, is kept there too.
     assert options == {
         "naive_timestamps": None,
-        "now": "2026-04-02T02:00:00+00:00",
+        "now": "2026-04-02T02:00:00Z",
     }
     assert manifest["period"] == {"start": "2026-01-31T16:00:00Z", "end": "2026-02-28T16:00:00Z"}
     assert [file["file"] for file in manifest["inputs"]] == ["2026-02/calls.parquet"]

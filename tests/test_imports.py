@@ -23,7 +23,7 @@ operations.settings
 operations.config
 prices
 tables
-contracts
+difference contracts
 rating invoicing ledger
 repricing
 laws
@@ -46,8 +46,9 @@ sample.columns
 sample.writing
 sample.shipped
 sample.__main__
-draft late
-changes check exports publish gates
+chain draft late
+changes exports publish gates
+check recount
 show.explain show.pricelist diff whatif
 show.accounts show.diffs
 ingest

@@ -1,7 +1,11 @@
 """Commands that keep what is settled: ``check`` proves the book, ``export`` hands it on."""
 
+import re
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,9 +13,13 @@ from settlement import shell
 from settlement.commands import shared
 from settlement.errors import MissingInput
 from settlement.month import Month
-from settlement.operations import values
+from settlement.operations import messages, values
 from settlement.progress import watched
 from settlement.report import aligned, safe
+
+if TYPE_CHECKING:
+    from settlement.check import Findings
+    from settlement.recount import Recounted
 
 
 @click.command()
@@ -63,44 +71,164 @@ def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
     click.echo(aligned(rows, right=[1], indent="  "))
 
 
+NEWEST = "newest"
+"""Stands for the month settled last, where a month to recount is not named."""
+
+
+def _recounted(text: str) -> str:
+    """Read a month to recount."""
+    return text if text == NEWEST else str(values.month_of(text))
+
+
+def _hex(text: str) -> str:
+    """Read a settlement's digest."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise click.BadParameter(f"{text!r} is not a digest: 64 digits from 0 to f")
+    return text.lower()
+
+
 @click.command()
-@shell.options(shell.book, shared.as_json)
-def check(book: Path, as_json: bool) -> None:
+@shell.options(
+    shell.book,
+    click.option(
+        "--digest",
+        type=_hex,
+        metavar="HEX",
+        envvar="SETTLE_DIGEST",
+        help="what the newest run printed as its digest; nothing else proves its settlement",
+    ),
+    click.option(
+        "--recount",
+        is_flag=False,
+        flag_value=NEWEST,
+        type=_recounted,
+        metavar="[MONTH]",
+        help="count MONTH from the log again; without MONTH, the one settled last",
+    ),
+    shell.logs,
+    shell.prices,
+    shell.contracts,
+    shell.threads,
+    shared.as_json,
+)
+def check(
+    book: Path, digest: str | None, recount: str | None, as_json: bool, **options: Any
+) -> None:
     """Prove the whole book again: digests, chain, prices, laws. Exit 65 if anything is wrong.
 
+    Every settlement is proved from its usage; that its usage is what the log says, only
+    --recount can tell. It reads the files that were read then, and no cache, and goes by the
+    price book and contracts beside the settlement, unless others are named.
+
     \b
-    Example:
-      settle check --book data/book
+    Examples:
+      settle check --book data/book --digest 5a0f…
+      settle check --recount 2026-02 --logs data/logs
     """
     from settlement.check import check as prove
 
     if not book.is_dir():
-        raise MissingInput("no book", where=str(book), cure="name it with --book")
+        what = "is not a folder" if book.exists() else "no book"
+        raise MissingInput(what, where=str(book), cure="name it with --book")
     with watched("check"):
-        findings = prove(book)
+        findings = prove(book, digest)
     if not findings.settlements and not findings.problems:
         raise MissingInput("no settlement there", where=str(book), cure="name it with --book")
-    newest = findings.newest
+    again = _recount(findings, recount, **options) if recount else None
+    found = (*findings.found, *(again.found if again else ()))
     if as_json:
-        shared.print_json(
-            {
-                "book": str(book),
-                "sound": not findings.problems,
-                "settlements": findings.settlements,
-                "rows": findings.rows,
-                "problems": list(findings.problems),
-                "newest": shared.settled(newest) if newest else None,
-            }
-        )
-    elif not findings.problems:
-        click.echo(f"{book}: sound, {findings.settlements:,} settlements, {findings.rows:,} rows")
-        if newest:
-            digest = newest.manifest["digest"]
-            click.echo(f"  the newest is {newest.name}; nothing follows it yet that would prove")
-            click.echo(f"  its digest, so compare it with what its run printed: {digest}")
+        shared.print_json(_checked(book, findings, again))
     else:
-        click.echo(f"{book}: {len(findings.problems):,} problems", err=True)
-        for problem in findings.problems:
-            click.echo(f"  {safe(problem)}", err=True)
-    if findings.problems:
+        _tell(book, findings, again)
+    if found:
         sys.exit(65)
+
+
+def _recount(
+    findings: "Findings",
+    month: str,
+    logs: str,
+    prices: Path,
+    contracts: Path | None,
+    threads: int | None,
+) -> "Recounted":
+    """Count a month again, by the price book and contracts that were typed, if any were."""
+    from settlement.columns import mapping
+    from settlement.progress import bar
+    from settlement.recount import recount
+    from settlement.scan import logfiles
+
+    if month == NEWEST and findings.newest:
+        settlement = findings.book.settlement(findings.newest.month)
+    else:
+        settlement = findings.book.settlement(Month.parse(month))
+    named = shell.price_book(prices) if shell.was_typed("prices") else None
+    if contracts and not named:
+        named = settlement.price_book
+    agreed = shell.contract_prices(contracts, prices, named) if contracts and named else None
+    own = settlement.manifest["options"].get("columns") or {}
+    log = logfiles.find(logs, mapping(own.items()))
+    with bar(log.rows, log.size) as advance:
+        return recount(
+            settlement, log, prices=named, contracts=agreed, threads=threads, progress=advance
+        )
+
+
+def _checked(book: Path, findings: "Findings", again: "Recounted | None") -> dict[str, Any]:
+    """Return what a check came to, as `settle check --json` prints it."""
+    found = (*findings.found, *(again.found if again else ()))
+    newest = findings.newest
+    said = {
+        "book": str(book),
+        "sound": not found,
+        "settlements": findings.settlements,
+        "rows": findings.rows,
+        "problems": [str(each) for each in found],
+        "findings": [asdict(each) for each in found],
+        "trusted": list(findings.trusted),
+        "doubtful": list(findings.doubtful),
+        "unproved": _unproved(findings, again),
+        "newest": shared.settled(newest) if newest else None,
+    }
+    return said | ({"recounted": asdict(again)} if again else {})
+
+
+def _tell(book: Path, findings: "Findings", again: "Recounted | None") -> None:
+    """Say what a check came to: to stdout where the book is sound, else to stderr."""
+    found = (*findings.found, *(again.found if again else ()))
+    lines = [f"  {each}" for each in found]
+    if found:
+        head = f"{len(found):,} problem{'s' if len(found) > 1 else ''}"
+        if findings.trusted:
+            lines.append(f"  to be trusted, before all that is wrong: {_listed(findings.trusted)}")
+        if findings.doubtful:
+            lines.append(f"  sound but for what came before: {_listed(findings.doubtful)}")
+    else:
+        head = f"sound, {findings.settlements:,} settlements, {findings.rows:,} rows"
+    if again and not again.found:
+        lines.append(
+            f"  counted again: {again.settlement}, {again.files:,} files, {again.rows:,} rows"
+            + (f"; {again.newer:,} other files in the log were not read" if again.newer else "")
+        )
+    lines += [f"  not proved: {what}" for what in _unproved(findings, again)]
+    for line in (f"{book}: {head}", *lines):
+        if found:
+            messages.say(line, "error")
+        else:
+            click.echo(safe(line))
+
+
+def _unproved(findings: "Findings", again: "Recounted | None") -> list[str]:
+    """Return what is still not proved, once a month may have been counted again."""
+    if again is None or again.found:
+        return list(findings.unproved)
+    from settlement.check import USAGE
+
+    rest = [what for what in findings.unproved if what != USAGE]
+    others = [name for name in findings.trusted if name != again.settlement]
+    return rest + ([f"the usage of the other {len(others):,} settlements"] if others else [])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name settlements, the first and the last where they are many."""
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names):,})"

@@ -1,0 +1,146 @@
+"""`settle check` as it is typed: what it prints, and with which exit code it ends."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from settlement.check import USAGE
+from tests.processes import Finished, Forks
+from tests.small import write_world
+
+NOW = {"SETTLE_NOW": "2026-04-02T02:00:00Z"}
+
+
+class Place:
+    """A world of three settled months."""
+
+    def __init__(self, folder: Path, fork: Forks) -> None:
+        self.folder, self.fork = folder, fork
+
+    def __call__(self, arguments: str, **settings: str) -> Finished:
+        paths = {
+            "SETTLE_LOGS": "logs",
+            "SETTLE_BOOK": "book",
+            "SETTLE_PRICES": "prices.toml",
+        }
+        return self.fork(*arguments.split(), cwd=self.folder, **(paths | NOW | settings))
+
+    @property
+    def digest(self) -> str:
+        """The newest settlement's."""
+        manifest = self.folder / "book" / "2026-03" / "r1" / "settlement.json"
+        return str(json.loads(manifest.read_bytes())["digest"])
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory, fork: Forks) -> Place:
+    folder = tmp_path_factory.mktemp("settled")
+    write_world(folder, "2026-01", "2026-02", "2026-03")
+    place = Place(folder, fork)
+    assert place("run 2026-01..2026-03").code == 0
+    return place
+
+
+@pytest.fixture
+def place(settled: Place, tmp_path: Path) -> Place:
+    return Place(Path(shutil.copytree(settled.folder, tmp_path / "place")), settled.fork)
+
+
+def test_a_sound_book_says_what_is_not_proved_and_what_would(settled: Place) -> None:
+    done = settled("check")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "book: sound, 3 settlements, 34 rows",
+        (
+            "  not proved: that 2026-03 r1 is what was published: nothing sound follows it; "
+            f"compare its digest with what its run printed: {settled.digest}"
+        ),
+        f"  not proved: {USAGE}",
+    ]
+
+
+def test_the_digest_and_a_recount_prove_the_rest(settled: Place) -> None:
+    done = settled(f"check --digest {settled.digest} --recount")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "book: sound, 3 settlements, 34 rows",
+        "  counted again: 2026-03 r1, 1 files, 3 rows; 2 other files in the log were not read",
+        "  not proved: the usage of the other 2 settlements",
+    ]
+    older = settled("check --recount 2026-01 --prices prices.toml --json").json
+    assert (older["sound"], older["recounted"]["settlement"]) == (True, "2026-01 r1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ("check --digest 12", 2, "'12' is not a digest"),
+        ("check --recount 2026-13", 2, "2026-13"),
+        ("check --recount 2027-01", 66, "the month is not settled"),
+        ("check --recount --logs nowhere", 66, "nowhere: no such path"),
+        ("check --recount --prices nowhere", 66, "nowhere: no price book"),
+        ("check --book nowhere", 66, "nowhere: no book"),
+        ("check --book prices.toml", 66, "prices.toml: is not a folder"),
+        ("check --book logs", 65, "does not belong into the book"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(
+    settled: Place, arguments: str, code: int, says: str
+) -> None:
+    done = settled(arguments)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+    assert "Traceback" not in done.err
+
+
+def test_everything_wrong_is_a_line_of_its_own_and_what_holds_is_said(place: Place) -> None:
+    for path in ("2026-02/r1/lines.parquet", "2026-02/r1/usage.parquet"):
+        with (place.folder / "book" / path).open("r+b") as file:
+            file.write(b"spoiled")
+    (place.folder / "book" / "notes\x1b[31m.txt").touch()
+    done = place("check")
+    assert (done.code, done.out) == (65, "")
+    assert done.err.splitlines() == [
+        "book: 3 problems",
+        "  notes\\x1b[31m.txt: does not belong into the book",
+        "  2026-02/r1/usage.parquet: its digest is not the manifest's",
+        "  2026-02/r1/lines.parquet: its digest is not the manifest's",
+        "  to be trusted, before all that is wrong: 2026-01 r1",
+        "  sound but for what came before: 2026-03 r1",
+        f"  not proved: {USAGE}",
+        "  not proved: the ledger from 2026-02 r1 on",
+    ]
+    found = place("check --json")
+    assert found.code == 65
+    assert [each["settlement"] for each in found.json["findings"]] == ["", *["2026-02 r1"] * 2]
+    assert found.json["trusted"] == ["2026-01 r1"]
+
+
+def test_a_log_that_says_otherwise_is_named_with_both_values(place: Place) -> None:
+    """The same file by name, size and footer: only its rows can tell."""
+    path = place.folder / "logs" / "2026-03.parquet"
+    raw = path.read_bytes()
+    assert raw.count(b"beta") >= 1
+    at = raw.index(b"beta")
+    path.write_bytes(raw[:at] + b"zeta" + raw[at + 4 :])
+    done = place("check --recount 2026-03")
+    assert done.code == 65, done
+    assert (
+        "  2026-03/r1: recount: 2 rows of usage, first 'beta' 'detection' 'Detect': "
+        "a row in the book, no such row by the log"
+    ) in done.err.splitlines()
+
+
+def test_a_recount_reads_the_columns_under_the_names_of_then(tmp_path: Path, fork: Forks) -> None:
+    write_world(tmp_path, "2026-01")
+    path = tmp_path / "logs" / "2026-01.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns(["rid", *table.column_names[1:]]), path)
+    place = Place(tmp_path, fork)
+    assert place("run 2026-01 --column request_id=rid").code == 0
+    done = place("check --recount")
+    assert (done.code, done.err) == (0, "")
+    assert "  counted again: 2026-01 r1, 1 files, 3 rows" in done.out.splitlines()
