@@ -4,6 +4,7 @@ Widths count what is seen: a Chinese character takes two columns. Text from the 
 safe first, so that no control sequence of an account id reaches a terminal.
 """
 
+import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -42,6 +43,23 @@ def safe(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def json_text(value: object, encoding: str = "utf-8") -> str:
+    """Write a value as JSON in which every such character is escaped, and others stand plainly.
+
+    JSON by itself lets control characters from U+007F on and marks of direction through. Where
+    the encoding does not know a character of the value, all that are not ASCII are escaped.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2, default=str)
+    if text.replace("\n", "").isprintable():
+        return text
+    escape = json.encoder.encode_basestring_ascii
+    return "".join(c if c.isprintable() or c == "\n" else escape(c)[1:-1] for c in text)
 
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:

@@ -340,4 +340,7 @@ def _wrong_usage(name: str, error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context else name
     said = safe(" ".join(error.format_message().split())).removesuffix(".")
+    parameters = {each.name for each in context.command.params} if context else set()
+    if isinstance(error, click.NoSuchOption) and "account" in parameters:
+        said += f"; an account that begins with - goes after --: {command} MONTH -- ACCOUNT"
     return f"{name}: {said}; see: {command} --help"

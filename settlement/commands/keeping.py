@@ -15,7 +15,7 @@ from settlement.errors import MissingInput
 from settlement.month import Month
 from settlement.operations import messages, values
 from settlement.progress import watched
-from settlement.report import aligned, safe
+from settlement.report import aligned
 
 if TYPE_CHECKING:
     from settlement.check import Findings
@@ -67,8 +67,8 @@ def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
         shared.print_json(control)
         return
     rows = [(name, f"{file['rows']:,} rows") for name, file in control["files"].items()]
-    click.echo(f"{settlement.name}: exported to {out}")
-    click.echo(aligned(rows, right=[1], indent="  "))
+    shared.tell(f"{settlement.name}: exported to {out}")
+    shared.tell(aligned(rows, right=[1], indent="  "))
 
 
 NEWEST = "newest"
@@ -215,7 +215,7 @@ def _tell(book: Path, findings: "Findings", again: "Recounted | None") -> None:
         if found:
             messages.say(line, "error")
         else:
-            click.echo(safe(line))
+            shared.tell(line)
 
 
 def _unproved(findings: "Findings", again: "Recounted | None") -> list[str]:

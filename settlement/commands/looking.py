@@ -57,15 +57,15 @@ def status(late: bool, logs: str, columns: Columns, book: Path, as_json: bool) -
         shared.print_json(said | news)
         return
     if not months:
-        click.echo(f"{book}: no month is settled yet")
+        shared.tell(f"{book}: no month is settled yet")
         return
     heads = ("month", "revision", "accounts", "payable", "frozen", "published")
     rows = [heads, *(_status_row(opened, settlement) for settlement in months.values())]
-    click.echo(aligned(rows, right=[1, 2, 3, 4]))
+    shared.tell(aligned(rows, right=[1, 2, 3, 4]))
     if missing:
-        click.echo(f"missing: {', '.join(map(str, missing))}")
+        shared.tell(f"missing: {', '.join(map(str, missing))}")
     for each in found or ():
-        click.echo(f"late: {safe(str(each))}")
+        shared.tell(f"late: {safe(str(each))}")
 
 
 def _late(book: Path, logs: str, columns: Columns) -> "list[Late]":
@@ -102,8 +102,8 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
             shared.print_json(dict(settlement.manifest))
             return
         manifest = settlement.manifest
-        click.echo(f"{settlement.name}: published {manifest['created_at']}, {settlement.folder}")
-        click.echo(summary(manifest, settlement.price_book.currency.code))
+        shared.tell(f"{settlement.name}: published {manifest['created_at']}, {settlement.folder}")
+        shared.tell(summary(manifest, settlement.price_book.currency.code))
         return
     from settlement.show import accounts
 
@@ -111,7 +111,7 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
     if as_json:
         shared.print_json(found)
     else:
-        click.echo(accounts.shown(found))
+        shared.tell(accounts.shown(found))
 
 
 @click.command()
@@ -150,8 +150,8 @@ def diff(month: Month, before: int | None, after: int | None, book: Path, as_jso
     if as_json:
         shared.print_json({"month": str(month)} | diffs.described(found))
     else:
-        click.echo(f"{month}: {found.before.name} → {found.after.name}")
-        click.echo(diffs.shown(found))
+        shared.tell(f"{month}: {found.before.name} → {found.after.name}")
+        shared.tell(diffs.shown(found))
 
 
 @click.command()
@@ -177,8 +177,8 @@ def explain(month: Month | None, account: str, book: Path, as_json: bool) -> Non
             | {"account_id": account, "sections": sections_json}
         )
         return
-    click.echo(f"{settlement.name}, account {safe(account)}")
-    click.echo(shown(sections))
+    shared.tell(f"{settlement.name}, account {safe(account)}")
+    shared.tell(shown(sections))
 
 
 @click.command()
@@ -201,9 +201,9 @@ def prices(prices: Path, contracts: Path | None, as_json: bool) -> None:
     if as_json:
         shared.print_json(pricelist.described(book) | ({"contracts": counted} if counted else {}))
         return
-    click.echo(pricelist.shown(book))
+    shared.tell(pricelist.shown(book))
     if counted:
-        click.echo(
+        shared.tell(
             f"\n{safe(counted['file'])}: {counted['rows']:,} rows for {counted['accounts']:,} "
             f"accounts, {counted['in_force']:,} of them in force in {month}"
         )

@@ -55,4 +55,4 @@ def sample(out: Path, month: Month, accounts: int, calls: int, seed: int, as_jso
     if as_json:
         shared.print_json(asdict(made))
     else:
-        click.echo(f"{out}: {made.rows:,} rows in {made.files:,} files under {made.folder}")
+        shared.tell(f"{out}: {made.rows:,} rows in {made.files:,} files under {made.folder}")

@@ -67,9 +67,9 @@ def config_(context: click.Context, /, as_json: bool, **_options: Any) -> None:
     if as_json:
         shared.print_json({"file": str(file) if file else None, "settings": found})
         return
-    click.echo(f"settings file: {safe(str(file)) if file else f'none (no {config.FILE} here)'}")
+    shared.tell(f"settings file: {safe(str(file)) if file else f'none (no {config.FILE} here)'}")
     rows = [(each["key"], safe(_said(each["value"])), safe(each["from"])) for each in found]
-    click.echo(aligned([("key", "value", "from"), *rows]))
+    shared.tell(aligned([("key", "value", "from"), *rows]))
 
 
 def _described(context: click.Context, setting: Setting) -> dict[str, Any]:

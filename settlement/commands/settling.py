@@ -81,7 +81,7 @@ def ingest(month: Month | None, prices: Path, as_json: bool, **options: Any) -> 
         made = [asdict(each) | {"month": str(each.month)} for each in done.digested]
         shared.print_json(asdict(done) | {"cache": str(done.cache), "digested": made})
         return
-    click.echo(f"{done.cache}: {done}")
+    shared.tell(f"{done.cache}: {done}")
 
 
 _revise = click.option(
@@ -129,16 +129,16 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
         return
     place = f"{done.settlement.name}: {done.outcome}"
     if done.outcome != "published":
-        click.echo(f"{place}, nothing to do ({done.settlement.folder})")
+        shared.tell(f"{place}, nothing to do ({done.settlement.folder})")
         return
-    click.echo(f"{place} in {done.settlement.folder}")
-    click.echo(summary(manifest, order.prices.currency.code))
+    shared.tell(f"{place} in {done.settlement.folder}")
+    shared.tell(summary(manifest, order.prices.currency.code))
     if contracted := manifest["tables"].get("contract_lines"):
-        click.echo(f"contracts priced {contracted['rows']:,} lines")
+        shared.tell(f"contracts priced {contracted['rows']:,} lines")
     if done.skipped:
-        click.echo(f"skipped  {done.skipped:,} names beginning with _ or .")
-    click.echo(f"digest   {manifest['digest']}")
-    click.echo(f"took     {seconds(done.seconds)}")
+        shared.tell(f"skipped  {done.skipped:,} names beginning with _ or .")
+    shared.tell(f"digest   {manifest['digest']}")
+    shared.tell(f"took     {seconds(done.seconds)}")
 
 
 def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> None:
@@ -162,7 +162,7 @@ def _run_months(months: tuple[Month, ...], as_json: bool, **options: Any) -> Non
             for done in settled:
                 told.append(_done(done))
                 if not as_json:
-                    click.echo(catchup.told(done))
+                    shared.tell(catchup.told(done))
     finally:
         if as_json:
             shared.print_json({"months": told})
@@ -213,13 +213,13 @@ def plan(month: Month | None, what_if: bool, as_json: bool, **options: Any) -> N
         if as_json:
             shared.print_json(whatifs.described(effect))
         else:
-            click.echo(whatifs.shown(effect))
+            shared.tell(whatifs.shown(effect))
         return
     planned = settling.plan(order, shown, shell.warn)
     if as_json:
         shared.print_json(plans.described(planned))
     else:
-        click.echo(plans.shown(planned))
+        shared.tell(plans.shown(planned))
 
 
 def _order(month: Month | None, prices: Path, contracts: Path | None, **options: Any) -> "Order":

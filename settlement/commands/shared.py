@@ -1,6 +1,6 @@
 """What several commands share: the month, JSON, and finding a settlement in the book."""
 
-import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from settlement.book import Book, Settlement
 from settlement.errors import MissingInput
 from settlement.month import Month, last_ended
 from settlement.operations import values
+from settlement.report import json_text, safe
 
 month = click.argument(
     "month", type=values.month_of, required=False, metavar="[MONTH]", envvar="SETTLE_MONTH"
@@ -40,6 +41,16 @@ def settled(settlement: Settlement) -> dict[str, Any]:
     return {key: settlement.manifest[key] for key in keys}
 
 
+def tell(text: str) -> None:
+    """Print a result for a person: whatever comes from outside, only printable characters."""
+    _print("\n".join(map(safe, text.split("\n"))))
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print the one object of a command."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    _print(json_text(value, getattr(sys.stdout, "encoding", None) or "utf-8"))
+
+
+def _print(text: str) -> None:
+    # The stream is named, for click takes ASCII for a mistake and would write UTF-8 to it.
+    click.echo(text, file=sys.stdout)

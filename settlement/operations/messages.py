@@ -156,7 +156,7 @@ def is_terminal() -> bool:
 
 def _write(line: str) -> None:
     try:
-        click.echo(line, err=True)
+        click.echo(line, file=sys.stderr)  # named, or click writes UTF-8 where ASCII is asked
     except OSError:
         # Nobody hears it any more. A settlement is not given up for that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
