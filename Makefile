@@ -91,6 +91,9 @@ bench-scale: $(BIN)/.bench  ## draw the growth: make bench-scale ROWS="1000000 1
 	@$(BIN)/python -m tests.bench.scale $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \
 	  $(if $(OUT),--out $(OUT)) $(BENCH)
 
+bench-life: setup  ## settle ten years of months into one book: make bench-life MONTHS=120 ACCOUNTS=10000
+	@$(BIN)/python -m tests.bench.life $(or $(MONTHS),120) $(or $(ACCOUNTS),10000)
+
 lock: setup  ## renew the locks (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  pyproject.toml --group dev -o requirements.lock

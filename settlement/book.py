@@ -176,13 +176,19 @@ class Book:
     settlements: tuple[Settlement, ...]
 
     @classmethod
-    def open(cls, folder: Path) -> "Book":
+    def open(cls, folder: Path, known: "Book | None" = None) -> "Book":
         """Read every manifest; a folder that is not there is an empty book.
+
+        Args:
+            folder: where the book is.
+            known: the book as it was a moment ago; what is published never changes, so that
+                only what came since is read.
 
         Raises:
             BadInput: a manifest is damaged, or two claim one number.
         """
-        found = [Settlement.load(place) for place in settlement_folders(folder)]
+        read = {each.folder: each for each in known.settlements} if known else {}
+        found = [read.get(place) or Settlement.load(place) for place in settlement_folders(folder)]
         found.sort(key=lambda settlement: settlement.number)
         for position, settlement in enumerate(found, 1):
             if settlement.number != position:

@@ -254,7 +254,7 @@ def run(
         # Nothing will be written, so the book need not be held, nor even be writable.
         return _again(order, book, log, journal, progress, warn)
     with publish.locked(order.book):
-        book = Book.open(order.book)
+        book = Book.open(order.book, book)
         standing = book.months.get(order.month)
         if standing and not order.revise:  # published by another run meanwhile
             return _again(order, book, log, journal, progress, warn)
