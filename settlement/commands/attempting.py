@@ -44,7 +44,7 @@ def runs(run: str | None, month: Month | None, limit: int, book: Path, as_json: 
         if as_json:
             shared.print_json(report.json)
         else:
-            click.echo(_shown(report))
+            shared.tell(_shown(report))
         return
     found: list[Report] = []
     for report in attempts.reports(book):
@@ -55,9 +55,9 @@ def runs(run: str | None, month: Month | None, limit: int, book: Path, as_json: 
     if as_json:
         shared.print_json({"book": str(book), "runs": [report.json for report in found]})
     elif not found:
-        click.echo(f"{book}: no run has been recorded" + (f" of {month}" if month else ""))
+        shared.tell(f"{book}: no run has been recorded" + (f" of {month}" if month else ""))
     else:
-        click.echo(_listed(found))
+        shared.tell(_listed(found))
 
 
 def _listed(found: Iterable[Report]) -> str:
