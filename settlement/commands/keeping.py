@@ -154,7 +154,7 @@ def _recount(
 ) -> "Recounted":
     """Count a month again, by the price book and contracts that were typed, if any were."""
     from settlement.columns import mapping
-    from settlement.progress import bar
+    from settlement.progress import shown
     from settlement.recount import recount
     from settlement.scan import logfiles
 
@@ -168,7 +168,7 @@ def _recount(
     agreed = shell.contract_prices(contracts, prices, named) if contracts and named else None
     own = settlement.manifest["options"].get("columns") or {}
     log = logfiles.find(logs, mapping(own.items()))
-    with bar(log.rows, log.size) as advance:
+    with watched("recount"), shown(log.rows, log.size) as advance:
         return recount(
             settlement, log, prices=named, contracts=agreed, threads=threads, progress=advance
         )
