@@ -17,8 +17,9 @@ import pytest
 
 from settlement import publish
 from settlement.book import Book
+from settlement.operations import attempts
 from tests.drawn import rows
-from tests.processes import PROGRAM
+from tests.processes import PROGRAM, holds_nothing
 from tests.small import write_month, write_world
 
 ROOT = Path(__file__).parent.parent
@@ -93,6 +94,30 @@ def test_once_digests_what_has_come_of_the_months_under_way(tmp_path: Path) -> N
     assert said(run_once(world)) == ["nothing is due"]
 
 
+def test_once_reports_each_month_and_tells_a_day_on_which_nothing_is_due(tmp_path: Path) -> None:
+    world = write_world(tmp_path, "2026-01", "2026-02")
+    told = {
+        "SETTLE_METRICS": str(world / "settle.prom"),
+        "SETTLE_ON_SUCCESS": f"sh -c 'echo told >> {world}/told'",
+        "SETTLE_ON_FAILURE": f"sh -c 'echo failed >> {world}/told'",
+    }
+    assert run_once(world, "--first-month", "2026-01", **told).returncode == 0
+    months = [report.month for report in attempts.reports(world / "book")]
+    assert months == ["2026-02", "2026-01"]
+    assert (world / "told").read_text() == "told\ntold\n"
+    before = (world / "settle.prom").read_text().splitlines()
+    assert 'settlement_last_outcome{outcome="published"} 1' in before
+    assert run_once(world, **told).stderr.endswith("nothing is due\n")
+    assert len(attempts.reports(world / "book")) == 2
+    after = (world / "settle.prom").read_text().splitlines()
+    assert 'settlement_last_outcome{outcome="nothing due"} 1' in after
+    (success,) = (line for line in after if line.startswith("settlement_last_success"))
+    assert success in before
+    assert run_once(world, SETTLE_PRICES="nowhere.toml", **told).returncode == 66
+    assert (world / "told").read_text() == "told\ntold\nfailed\n"
+    assert attempts.reports(world / "book")[0].month is None
+
+
 def test_once_takes_options_before_the_environment(tmp_path: Path) -> None:
     world = write_world(tmp_path, "2026-01", "2026-02")
     done = run_once(
@@ -136,7 +161,7 @@ def test_once_refuses_in_one_line_with_the_exit_code(tmp_path: Path, row: list[s
     assert refused.returncode == int(code), refused.stderr
     assert says.replace("_", " ") in refused.stderr.splitlines()[-1].replace("_", " ")
     assert "Traceback" not in refused.stderr
-    assert not (world / "book").exists()
+    assert holds_nothing(world / "book")
 
 
 def test_once_leaves_a_held_book_alone(tmp_path: Path) -> None:
@@ -256,4 +281,4 @@ def test_a_run_that_is_interrupted_leaves_nothing(
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, errors
     assert errors.splitlines()[-1].endswith("nothing was left half-written")
-    assert not (world / "book").exists()
+    assert holds_nothing(world / "book")

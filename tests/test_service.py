@@ -13,7 +13,7 @@ from settlement import publish
 from settlement.book import Book
 from settlement.operations.service import Retry
 from tests.clockwork import PATIENCE, Clock, Service, service
-from tests.processes import ROOT, settle
+from tests.processes import ROOT, holds_nothing, settle
 from tests.small import PRICE_BOOK, write_month, write_world
 
 QUICK = ("--retry-first", "0.05s", "--retry-longest", "0.1s", "--retry-total", "1h")
@@ -270,7 +270,7 @@ def test_a_run_that_takes_longer_is_abandoned(
         said = running.rest()
         assert running.process.returncode == 128 + how
         assert "nothing was left half-written" in said[-1]
-    assert not (world / "book").exists()
+    assert holds_nothing(world / "book")
 
 
 def test_a_signal_between_ticks_ends_the_service_at_once(tmp_path: Path) -> None:

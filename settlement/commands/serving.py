@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from settlement import shell
-from settlement.operations import messages, settings
+from settlement.operations import messages, settings, telling
 from settlement.operations.cron import Cron
 
 _round = shell.options(
@@ -17,8 +17,9 @@ _round = shell.options(
     shell.counting,
     shell.limits,
     settings.option("schedule.auto_revise_below"),
+    telling.options,
 )
-"""What to settle, and under which conditions: the options of `rounds.go_round`."""
+"""What to settle, under which conditions, and who is told: the options of a round."""
 _schedule = shell.options(
     *(
         settings.option(f"schedule.{name}")
@@ -74,8 +75,11 @@ def serve(
     # A clock that stands still never ticks: in a rehearsal every month that is over is due.
     begins = None if shell.now_set() else service.first_tick_after(at, zone)
     messages.say(f"settling at {at.text!r} in {zone} into {options['book']}")
+    told = telling.taken(options)
     service.serve(
-        lambda stopping: rounds.go_round(**options, stopping=stopping, begins=begins),
+        lambda stopping: rounds.go_round(
+            telling.watch(told, options["book"]), stopping, begins=begins, **options
+        ),
         service.OnSchedule(at, zone),
         retry,
         stop_within,
@@ -88,5 +92,5 @@ def once(**options: Any) -> None:
     """Settle every month that is over and not settled, oldest first, and leave."""
     from settlement.operations import rounds
 
-    for line in rounds.go_round(**options):
+    for line in rounds.go_round(telling.watched(options), **options):
         messages.say(line)

@@ -76,7 +76,7 @@ class Hooks:
         """Send the ping of a state, if there is one to send."""
         if not self.ping:
             return
-        wrong = _get(address(self.ping, state), self.seconds)
+        wrong = _get(self.ping, state, self.seconds)
         if wrong:
             warn(f"ping: {state} was not delivered: {wrong}")
 
@@ -133,8 +133,8 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _get(url: str, seconds: float) -> str:
-    """Ask for a URL; return what went wrong, empty if nothing did.
+def _get(ping: str, state: State, seconds: float) -> str:
+    """Send a ping; return what went wrong, empty if nothing did.
 
     It is asked for in a thread that nobody waits for beyond the limit: looking up a name, or an
     answer that comes byte by byte, knows no limit of its own.
@@ -142,7 +142,7 @@ def _get(url: str, seconds: float) -> str:
     answer = [f"no answer within {seconds} s"]
 
     def ask() -> None:
-        answer[0] = _asked(url, seconds)
+        answer[0] = _asked(ping, state, seconds)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
@@ -150,8 +150,9 @@ def _get(url: str, seconds: float) -> str:
     return answer[0]
 
 
-def _asked(url: str, seconds: float) -> str:
+def _asked(ping: str, state: State, seconds: float) -> str:
     try:
+        url = address(ping, state)
         if urlsplit(url).scheme not in {"http", "https"}:
             return "its address must begin with http:// or https://"
         with urllib.request.urlopen(url, timeout=seconds):  # noqa: S310  # looked at above

@@ -60,4 +60,4 @@ def _described(value: Any) -> Any:
         return [_described(each) for each in value]
     if isinstance(value, Fraction):
         return str(value)
-    return text(str(value))
+    return text(str(getattr(value, "text", value)))

@@ -1,5 +1,6 @@
 """Telling: the options that say who is told of a run, and the watch that they make."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,22 +21,24 @@ options = shell.options(
 """Who is told of a run."""
 
 
-def watched(given: dict[str, Any], month: object = None) -> Watch:
-    """Return a watch by the options of the command under way, and take those that are its own.
-
-    Args:
-        given: the options; those of `options` are removed, and the rest is what to settle.
-        month: which month is asked for, if one is.
-    """
-    own = Telling(
-        Hooks(
-            given.pop("on_success") or (),
-            given.pop("on_failure") or (),
-            given.pop("on_review") or (),
-            given.pop("ping"),
-            given.pop("notify_seconds"),
-        ),
-        given.pop("metrics"),
+def taken(given: dict[str, Any]) -> Telling:
+    """Return who is to be told, and take those options out of the given ones."""
+    hooks = Hooks(
+        given.pop("on_success") or (),
+        given.pop("on_failure") or (),
+        given.pop("on_review") or (),
+        given.pop("ping"),
+        given.pop("notify_seconds"),
     )
+    return Telling(hooks, given.pop("metrics"))
+
+
+def watch(telling: Telling, book: Path, month: object = None) -> Watch:
+    """Return a watch over the command under way; ``month`` is the one asked for, if one is."""
     every = click.get_current_context().params
-    return Watch(given["book"], shell.now, every, own, shell.warn, month)
+    return Watch(book, shell.now, every, telling, shell.warn, month)
+
+
+def watched(given: dict[str, Any], month: object = None) -> Watch:
+    """Return a watch by the options given, and take those that are its own out of them."""
+    return watch(taken(given), given["book"], month)

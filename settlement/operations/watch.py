@@ -23,10 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Telling:
-    """Whom to tell: the hooks, and where to put the metrics."""
+    """Whom to tell: the hooks, and where to put the metrics.
+
+    ``told`` is what the hooks were told last: a service that tries again every few minutes tells
+    the same refusal once a day.
+    """
 
     hooks: Hooks = field(default_factory=Hooks)
     metrics: Path | None = None
+    told: list[tuple[str | None, ...]] = field(default_factory=list)
+
+    def tell(self, report: Report, warn: Warn) -> None:
+        """Tell the hooks what an attempt came to, unless they know."""
+        news = (report.started[:10], report.month, report.outcome, report.refusal)
+        if report.succeeded or news not in self.told:
+            self.hooks.tell(report, warn)
+        self.told[:] = [news]
 
 
 class Watch:
@@ -94,7 +106,7 @@ class Watch:
     def _tell(self, report: Report) -> None:
         self._attempts += 1
         self._measure(report)
-        self._telling.hooks.tell(report, self._warn)
+        self._telling.tell(report, self._warn)
 
     def _measure(self, report: Report | None) -> None:
         if not self._telling.metrics:
