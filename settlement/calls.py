@@ -8,7 +8,7 @@ rows ever fail, overwrite it with kinds of their own. Only the columns that a pr
 asks for are read, and a timestamp only where the footer leaves its month open.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from settlement.prices import Version
 from settlement.scan.hashing import Hash, hash_rows
-from settlement.scan.logfiles import CallLog, LogFile, RowGroup, is_text, needed
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup, needed
 from settlement.scan.names import EMPTY, Names
 from settlement.scan.rows import Coded, Rows, read
 from settlement.scan.stamps import Clock, Stamps
@@ -51,6 +51,8 @@ LACKING = [
     )
 ]
 """The buckets of rows that lack more than a status, an interface or an item; last test first."""
+_FEW = ("interface", "item", "status_code")
+"""Columns of few texts: they are read as codes."""
 _BILLABLE, _MISSING, _UNBILLABLE = range(3)
 _STATUSES = np.array([CHARGED, NUMBER["rejected.missing_status"], NUMBER["unbillable_status"]])
 _REASONS = pa.array([name.removeprefix("rejected.") for name in BUCKETS], pa.large_string())
@@ -103,8 +105,9 @@ class Rules:
         self.charge: Codes = np.zeros(len(self.bucket), np.int32)
         self.charge[: self.lacking] = np.where(bucket == CHARGED, pair, 0).ravel()
 
-    def kinds(self, interfaces: Coded, items: Coded | None, statuses: Coded | None) -> Codes:
+    def kinds(self, interfaces: Coded | None, items: Coded | None, statuses: Coded | None) -> Codes:
         """Return the kind of each row."""
+        assert interfaces is not None
         _, item_count, status_count = self._shape
         step = item_count * status_count
         kinds = interfaces.mapped(
@@ -181,11 +184,8 @@ def _classified(
     rows: Rows, is_within: bool, rules: Rules, clock: Clock, names: Names, hashed: Hash
 ) -> Batch:
     """Put each row where the first test that it fails says: the last test is made first."""
-    interfaces, statuses = rows.coded("interface"), None
-    assert interfaces is not None
-    if "status_code" in rules.columns:
-        statuses = rows.coded("status_code")
-    kinds = rules.kinds(interfaces, rows.coded("item"), statuses)
+    coded = {name: rows.coded(name) for name in _FEW if name in rules.columns}
+    kinds = rules.kinds(coded["interface"], coded["item"], coded.get("status_code"))
     accounts = rows.accounts(names)
     hashes, no_id = rows.hashes(hashed) if "request_id" in rules.columns else (None, None)
     stamps = None if is_within else rows.stamps(clock)
@@ -195,7 +195,8 @@ def _classified(
     np.add.at(counts, rules.bucket, by_kind)
     rejects = None
     if counts[_REJECTED].any():
-        rejects = _rejects(rows, rules, clock, rules.bucket[kinds])
+        stamps = stamps or rows.stamps(clock)
+        rejects = _rejects(rows, rules, rules.bucket[kinds], coded, stamps)
     charges = rules.charge.take(kinds)
     charged = np.flatnonzero(charges)
     if hashes is not None and len(charged) < len(hashes):
@@ -226,16 +227,19 @@ def _cells(accounts: Codes, charges: Codes, rules: Rules) -> Codes | Ints:
     return accounts
 
 
-def _rejects(rows: Rows, rules: Rules, clock: Clock, bucket: Small) -> pa.Table:
+def _rejects(
+    rows: Rows, rules: Rules, bucket: Small, coded: Mapping[str, Coded | None], stamps: Stamps
+) -> pa.Table:
     """Return rejected rows with their reasons and raw cells."""
     which = np.flatnonzero(_REJECTED[bucket])
     text = pa.large_string()
 
     def cells(name: str) -> pa.Array:
-        column = rows.arrow(name) if name in rules.columns else None
-        if column is None:
-            return pa.nulls(len(which), text)
-        return _id_cells(column, which) if name == "request_id" else Coded.of(column).cells(which)
+        if name in _FEW:
+            column = coded.get(name)
+            return pa.nulls(len(which), text) if column is None else column.cells(which)
+        is_read = name in rules.columns
+        return rows.cells(name, which) if is_read else pa.nulls(len(which), text)
 
     return pa.table(
         {
@@ -245,22 +249,10 @@ def _rejects(rows: Rows, rules: Rules, clock: Clock, bucket: Small) -> pa.Table:
             "request_id": cells("request_id"),
             "account_id": cells("account_id"),
             "interface": cells("interface"),
-            "timestamp": rows.stamps(clock).cells(which),
+            "timestamp": stamps.cells(which),
             "status_code": cells("status_code"),
             "item": cells("item"),
         }
-    )
-
-
-def _id_cells(column: pa.Array, rows: Ints) -> pa.Array:
-    """Return some ids as text, bytes as lower-case hex."""
-    taken = column.take(pa.array(rows))
-    if pa.types.is_dictionary(taken.type):
-        taken = taken.dictionary_decode()
-    if pa.types.is_null(taken.type) or is_text(taken.type):
-        return taken.cast(pa.large_string())
-    return pa.array(
-        [None if cell is None else cell.hex() for cell in taken.to_pylist()], pa.large_string()
     )
 
 

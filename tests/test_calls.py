@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from settlement.calls import BUCKETS, Batch, Rules, _id_cells, classify
+from settlement.calls import BUCKETS, Batch, Rules, classify
 from settlement.errors import BadInput
 from settlement.month import Month
 from settlement.prices import Version
@@ -20,7 +20,7 @@ from settlement.scan.logfiles import CallLog, LogFile, RowGroup, find
 from settlement.scan.names import Names
 from settlement.scan.rows import Coded
 from settlement.scan.stamps import Clock, Span
-from tests.logs import PERIOD, SCHEMA, START, VERSION, Row, call, table, version, write
+from tests.logs import PERIOD, SCHEMA, START, VERSION, Row, array, call, table, version, write
 
 END = PERIOD.end * 10**6 - START
 """Microseconds from the month's first instant to the first after it."""
@@ -242,7 +242,7 @@ def test_uuids_are_their_sixteen_bytes(tmp_path: Path) -> None:
     ids = pa.array([bytes(range(16)), None], pa.uuid())
     good = table([call(0), call(1)]).set_column(0, "request_id", ids)
     assert buckets(tmp_path, good) == ["charged", "rejected.missing_request_id"]
-    assert _id_cells(ids.storage, np.array([0])).to_pylist() == [bytes(range(16)).hex()]
+    assert raw_cells(tmp_path, "request_id", [0, 1]) == [bytes(range(16)).hex(), None]
 
 
 def test_integers_are_their_decimal_text() -> None:
@@ -401,9 +401,56 @@ def test_rejects_tell_instants_in_utc(kind: pa.DataType, written: str) -> None:
     assert clock.read(column).cells(np.array([0])).to_pylist() == [written]
 
 
-def test_binary_ids_are_told_as_hex() -> None:
-    ids = pa.array([b"\x00\xff", None], pa.binary())
-    assert _id_cells(ids, np.array([0, 1])).to_pylist() == ["00ff", None]
+def raw_cells(path: Path, name: str, rows: list[int]) -> list[str | None]:
+    """Cells of a file's column, read row group by row group."""
+    log = find(str(path))
+    (file,) = log.files
+    found: list[str | None] = []
+    for group in file.groups:
+        for some in rows_module.read(log, file, group, [name]):
+            own = [row - some.first for row in rows if 0 <= row - some.first < some.count]
+            if own:
+                found += some.cells(name, np.array(own)).to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.dictionary(pa.int16(), pa.string()),
+        pa.binary(),
+        pa.binary(5),
+        pa.dictionary(pa.int32(), pa.binary()),
+        pa.int32(),
+    ],
+    ids=str,
+)
+def test_raw_cells_are_told_whatever_their_form(
+    tmp_path: Path, kind: pa.DataType, dictionary: bool, nulls: bool
+) -> None:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    cells: list[Any] = [f"é{n}" * (n % 7) + "x" for n in range(200)]
+    told = cells
+    if pa.types.is_integer(plain):
+        cells, told = [*range(200)], [str(n) for n in range(200)]
+    elif not pa.types.is_string(plain) and not pa.types.is_large_string(plain):
+        cells = [
+            (b"\0\xff" + bytes([n]) * 3 * (plain == pa.binary(5) or n % 3)) for n in range(200)
+        ]
+        told = [cell.hex() for cell in cells]
+    if nulls:
+        cells, told = [[None, *some[1:]] for some in (cells, told)]
+    ids = array(cells, kind)
+    good = table([call(n) for n in range(200)])
+    good = good.set_column(0, pa.field("request_id", kind), ids)
+    options = {"use_dictionary": dictionary, "data_page_size": 100, "write_batch_size": 8}
+    write(tmp_path / "a.parquet", good, row_group_size=120, **options)
+    rows = [0, 3, 4, 77, 119, 120, 199]
+    assert raw_cells(tmp_path, "request_id", rows) == [told[row] for row in rows]
 
 
 def test_counts_are_the_same_however_rows_are_grouped(tmp_path: Path) -> None:

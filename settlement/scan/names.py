@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.pages import Piece
-from settlement.scan.texts import FRAME, LANE, Bytes, Codes, Ints, Lanes, Texts, lanes
+from settlement.scan.texts import FRAME, LANE, Bytes, Codes, Ints, Lanes, Texts, lanes, to_arrow
 
 NULL, EMPTY = 0, 1
 """Numbers that stand for no account: the cell is null, or empty."""
@@ -70,7 +70,8 @@ class Names:
             out[rows] = numbers
 
     def _of(self, matrix: Bytes) -> Codes:
-        ids, hashes = lanes(matrix), self._hashed(matrix)
+        ids = lanes(matrix)
+        hashes = self._hashed(ids.view(np.uint8))
         table = self._tables.get(ids.shape[1])
         numbers = np.full(len(ids), -1, np.int32) if table is None else table.find(ids, hashes)
         lost = np.flatnonzero(numbers < 0)
@@ -215,22 +216,12 @@ class _Table:
 
         They are a text's bytes, zeros behind it, and its length, for texts that end in zeros.
         """
-        matrix = self._matrix()
+        matrix = np.ascontiguousarray(self._held[1 : self.used, :-1]).view(np.uint8)
         cells = np.zeros((len(matrix), width * LANE), np.uint8)
         cells[:, : matrix.shape[1] - FRAME] = matrix[:, FRAME:]
         cells[:, -FRAME:] = matrix[:, FRAME - 1 :: -1]
         return cells.view(np.uint64).byteswap()
 
-    def _matrix(self) -> Bytes:
-        return np.ascontiguousarray(self._held[1 : self.used, :-1]).view(np.uint8)
-
     def texts(self) -> pa.Array:
         """Return all texts in the order of their places, as large binary."""
-        matrix = self._matrix()
-        widths = np.ascontiguousarray(matrix[:, :FRAME]).view(np.uint32)[:, 0].astype(np.int64)
-        own = np.arange(matrix.shape[1] - FRAME) < widths[:, None]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])
-        data = pa.py_buffer(matrix[:, FRAME:][own].tobytes())
-        return pa.Array.from_buffers(
-            pa.large_binary(), len(widths), [None, pa.py_buffer(offsets), data]
-        )
+        return to_arrow(self._held[1 : self.used, :-1])

@@ -23,6 +23,7 @@ from settlement.scan.logfiles import (
     LogFile,
     RowGroup,
     columns,
+    is_binary,
     is_text,
     plain_type,
     read_stamps,
@@ -184,6 +185,30 @@ class Rows:
         """
         return self._strings("request_id", lambda pieces: _picked(pieces, rows))
 
+    def cells(self, name: str, rows: Ints) -> pa.Array:
+        """Return some rows of a column as text, ascending from 0; bytes as lower-case hex.
+
+        Only the pages that hold some of them are read, unless Arrow has read the column.
+        """
+        if name not in self.file.types:
+            return pa.nulls(len(rows), pa.large_string())
+        plain = self._plain_type(name)
+        taken = self._either(
+            name,
+            lambda pieces: _joined_lanes(_picked(pieces, rows), len(rows)),
+            lambda column: column.take(pa.array(rows)),
+        )
+        with reading(self._where(name)):
+            if not is_binary(plain):
+                taken = (
+                    taken.cast(pa.large_string()) if pa.types.is_large_binary(taken.type) else taken
+                )
+                return Coded.of(taken).cells(np.arange(len(rows)))
+            if pa.types.is_dictionary(taken.type):
+                taken = taken.dictionary_decode()
+            texts = [None if cell is None else cell.hex() for cell in taken.to_pylist()]
+            return pa.array(texts, pa.large_string())
+
     def stamps(self, clock: Clock) -> Stamps:
         """Read the timestamps."""
         return read_stamps(clock, self.file, self.arrow("timestamp"))
@@ -196,14 +221,23 @@ class Rows:
 
     def _strings(self, name: str, use: Callable[[Iterable[Piece]], _T]) -> _T:
         """Hand a column's strings over, page by page; from the beginning where that fails."""
+        return self._either(name, use, lambda column: use([_arrow_piece(column)]))
+
+    def _either(
+        self,
+        name: str,
+        use: Callable[[Iterable[Piece]], _T],
+        otherwise: Callable[[pa.Array], _T],
+    ) -> _T:
+        """Hand a column's strings over page by page; where that fails, as Arrow reads it."""
         plain = self._plain_type(name)
-        if self._is_quick and name not in self._arrow and not pa.types.is_integer(plain):
+        if self._is_quick and name not in self._arrow and (is_text(plain) or is_binary(plain)):
             try:
                 return self._on_pages(name, lambda chunk: use(chunk.texts(is_text=is_text(plain))))
             except Unusual:
                 pass
         with reading(self._where(name)):
-            return use([_arrow_piece(self.arrow(name))])
+            return otherwise(self.arrow(name))
 
     def _on_pages(self, name: str, use: Callable[[Chunk], _T]) -> _T:
         """Hand a column's chunk over; raises `Unusual` for whatever is wrong with it."""
@@ -311,6 +345,14 @@ def _picked(pieces: Iterable[Piece], rows: Ints) -> list[tuple[Ints, Lanes]]:
         (np.concatenate([w for w, _ in parts]), np.concatenate([i for _, i in parts]))
         for parts in found.values()
     ]
+
+
+def _joined_lanes(picked: list[tuple[Ints, Lanes]], count: int) -> pa.Array:
+    """Return strings that are lanes as one array of large binary, in their order."""
+    places = np.empty(count, np.int64)
+    places[np.concatenate([which for which, _ in picked])] = np.arange(count)
+    arrays = [texts.to_arrow(ids) for _, ids in picked]
+    return pa.concat_arrays(arrays).take(pa.array(places))
 
 
 def _coded(words: Texts, codes: Codes) -> Iterator[tuple[Ints, Bytes]]:

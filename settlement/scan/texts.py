@@ -168,7 +168,7 @@ def check_utf8(data: Bytes, longest: int) -> None:
         raise NotFramed from error
 
 
-# ---------------------------------------------------------------- from Arrow
+# ---------------------------------------------------------------- from Arrow and to it
 
 
 def of_arrow(array: pa.Array) -> Texts:
@@ -189,6 +189,16 @@ def of_arrow(array: pa.Array) -> Texts:
         own = data[offsets[0] : offsets[-1]]
         return Texts(count, [Lot(slice(0, count), _framed(own.reshape(count, int(widths[0]))))])
     return Texts(count, list(_by_lanes(data, offsets[:-1], widths, is_framed=False)))
+
+
+def to_arrow(ids: Lanes) -> pa.Array:
+    """Return strings that are lanes as an array of large binary."""
+    matrix = np.ascontiguousarray(ids).view(np.uint8)
+    widths = np.ascontiguousarray(matrix[:, :FRAME]).view(np.uint32)[:, 0].astype(np.int64)
+    own = np.arange(matrix.shape[1] - FRAME) < widths[:, None]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(matrix[:, FRAME:][own].tobytes())]
+    return pa.Array.from_buffers(pa.large_binary(), len(widths), buffers)
 
 
 def _buffer(buffer: pa.Buffer | None) -> Bytes:
