@@ -28,7 +28,7 @@ rating invoicing ledger
 repricing
 laws
 scan.stamps scan.texts scan.scratch scan.memory scan.thrift
-scan.hashing scan.pages counting.finder
+scan.hashing scan.pages scan.footers counting.finder
 counting.keys
 dedup
 scan.names

@@ -75,7 +75,7 @@ def test_any_bytes_are_a_structure_or_refused(raw: bytes) -> None:
     [
         (b"\x16" + b"\xff" * 9 + b"\x7f\0", "64 bits"),
         (b"\x16" + b"\x80" * 20, "64 bits"),
-        (b"\x18\xff\xff\xff\xff\x0f", "string longer"),
+        (b"\x19\x18\xff\xff\xff\xff\x0f", "string longer"),
         (b"\x19\xfc\xff\xff\xff\xff\x0f", "list longer"),
         (b"\x17\x00", "number longer"),
         (b"\x1c" * 100, "nested too deeply"),
@@ -89,6 +89,8 @@ def test_what_no_writer_writes_is_refused(raw: bytes, why: str) -> None:
         struct(raw, 0)
 
 
-def test_a_number_that_ends_too_soon() -> None:
+def test_bytes_that_end_too_soon() -> None:
     with pytest.raises(IndexError):
         varint(b"\x80", 0)
+    with pytest.raises(IndexError):
+        struct(b"\x18\xff\xff\xff\xff\x0f", 0)

@@ -2,9 +2,9 @@
 
 A call log is a folder, a file, a glob or a URL. Every regular file beneath it that ends in
 ``.parquet`` is part of it, wherever it lies, because late calls arrive in any folder. To
-begin with only footers are read: one small read per file says how many rows there are, of
-which types, and between which instants each row group lies, so that most of the log need
-never be decoded.
+begin with only footers are read (`footers`): one small read per file says how many rows there
+are, of which types, and between which instants each row group lies, so that most of the log
+need never be decoded.
 
 Files come from others and may be damaged in any way. All reading therefore happens inside
 `reading`, the one boundary that turns whatever a broken file provokes into a refusal that
@@ -16,15 +16,18 @@ import hashlib
 import os
 import re
 import stat
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -32,18 +35,20 @@ from settlement.columns import COLUMNS, mapping
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
 from settlement.month import Period
 from settlement.prices import Version
+from settlement.scan import footers
+from settlement.scan.footers import Footer, Stated
 from settlement.scan.stamps import Clock, Span, Stamps
 
-_MAGIC, _MAGIC_ENCRYPTED = b"PAR1", b"PARE"
-_SIGNATURE = 28
-"""How many bytes a plain footer is longer when it is signed, as it is over encrypted columns."""
+_MAGIC_ENCRYPTED = b"PARE"
+_ARROW = b"ARROW:schema"
 AS_HERE = mapping(())
 """The names of a log that calls its columns as they are called here."""
 BATCH_ROWS = 1 << 20
 """Row groups are decoded in batches of at most this many rows."""
 _TAIL = 1 << 16
 """How much of a file's end is read at once: nearly every footer fits."""
-_FOOTER_READERS = 16
+_FOOTER_READERS = {True: 2, False: 16}
+"""So many read footers at once: of local files, and of others, for whom one waits."""
 _WILD = re.compile(r"[*?\[]")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -80,7 +85,7 @@ class LogFile:
     groups: tuple[RowGroup, ...]
     types: Mapping[str, pa.DataType]
     doubled: tuple[str, ...] = ()
-    metadata: pq.FileMetaData = field(default=None, repr=False, compare=False)
+    footer: Footer = field(kw_only=True, repr=False, compare=False)
     names: Mapping[str, str] = field(default_factory=lambda: AS_HERE)
 
     def column(self, name: str) -> str:
@@ -205,7 +210,8 @@ def find(logs: str, names: Mapping[str, str] = AS_HERE) -> CallLog:
     """
     with reading(logs):
         filesystem, path = _filesystem(logs)
-    if isinstance(filesystem, pafs.LocalFileSystem):
+    is_local = isinstance(filesystem, pafs.LocalFileSystem)
+    if is_local:
         found, skipped, root = _find(path, _exists_locally, _walk_folder)
     else:
         found, skipped, root = _find(
@@ -219,7 +225,7 @@ def find(logs: str, names: Mapping[str, str] = AS_HERE) -> CallLog:
             "no .parquet file in it", where=logs, cure="give the folder that holds the call log"
         )
     found.sort(key=lambda file: file.name.encode())
-    with ThreadPoolExecutor(_FOOTER_READERS) as pool:
+    with ThreadPoolExecutor(_FOOTER_READERS[is_local]) as pool:
         files = tuple(pool.map(lambda file: _read_footer(filesystem, file, names), found))
     for file in files:
         _check_folders(logs, file)
@@ -375,31 +381,41 @@ def _check_folders(logs: str, file: LogFile) -> None:
 
 
 def _read_footer(filesystem: pafs.FileSystem, found: _Found, own: Mapping[str, str]) -> LogFile:
-    with reading(found.name):
+    with reading(found.name), _believing(found.name):
         with filesystem.open_input_file(found.path) as source:
-            tail, footer = _tail(source, found)
-        opened = pq.ParquetFile(pa.BufferReader(tail), coerce_int96_timestamp_unit="us")
-        metadata, schema = opened.metadata, opened.schema_arrow
-        if metadata.serialized_size + _SIGNATURE == len(footer) - 8:
-            # A plain footer of encrypted columns: to look at one would end the process.
-            raise BadInput("is encrypted", where=found.name, cure="deliver it as plain Parquet")
-        groups = tuple(_row_groups(found, metadata, opened.schema, own["timestamp"]))
-    if metadata.num_rows != sum(group.rows for group in groups):
-        raise _lies(found.name, "its footer's row count is not that of its row groups")
+            end = _End.of(source, found)
+            footer = footers.read(end.footer[:-8], found.size - len(end.footer), own["timestamp"])
+            groups = tuple(_row_groups(found, footer, end))
+        schema = _schema_of(footer.without_groups(), tuple(own.values()))
     names = schema.names
     return LogFile(
         found.name,
         found.path,
         found.size,
         found.modified_ns,
-        metadata.num_rows,
-        hashlib.sha256(footer).hexdigest(),
+        footer.rows,
+        hashlib.sha256(end.footer).hexdigest(),
         groups,
         {name: schema.field(names.index(own[name])).type for name in COLUMNS if own[name] in names},
         tuple(name for name in COLUMNS if names.count(own[name]) > 1),
-        metadata,
         own,
+        footer=footer,
     )
+
+
+@contextmanager
+def _believing(name: str) -> Iterator[None]:
+    """Refuse a file whose footer is broken."""
+    try:
+        yield
+    except footers.Encrypted as encrypted:
+        raise _encrypted(name) from encrypted
+    except footers.Broken as broken:
+        raise _lies(name, str(broken)) from broken
+
+
+def _encrypted(name: str) -> BadInput:
+    return BadInput("is encrypted", where=name, cure="deliver it as plain Parquet")
 
 
 def _lies(name: str, what: str) -> BadInput:
@@ -408,55 +424,98 @@ def _lies(name: str, what: str) -> BadInput:
     )
 
 
-def _tail(source: pa.NativeFile, found: _Found) -> tuple[bytes, bytes]:
-    """Return the end of a file, at least its whole footer, and the footer alone."""
-    size = source.size()
-    if size != found.size:
-        raise changed(found.name)
-    tail = source.read_at(min(size, _TAIL), max(size - _TAIL, 0))
-    if tail[-4:] == _MAGIC_ENCRYPTED:
-        raise BadInput("is encrypted", where=found.name, cure="deliver it as plain Parquet")
-    if size < 12 or tail[-4:] != _MAGIC:
-        raise _lies(found.name, "is truncated, or not Parquet: it does not end as Parquet does")
-    length = int.from_bytes(tail[-8:-4], "little") + 8
-    if length > size - 4:
-        raise _lies(found.name, "is truncated: its footer is longer than the file")
-    if length > len(tail):
-        tail = source.read_at(length, size - length)
-    return tail, tail[-length:]
+@dataclass(frozen=True)
+class _End:
+    """The end of an open file: at least its footer, with its length and the closing magic."""
+
+    source: pa.NativeFile
+    size: int
+    tail: bytes
+    footer: bytes
+
+    @classmethod
+    def of(cls, source: pa.NativeFile, found: _Found) -> "_End":
+        """Read it; raises `BadInput` where it is not that of a Parquet file."""
+        size = source.size()
+        if size != found.size:
+            raise changed(found.name)
+        tail = source.read_at(min(size, _TAIL), max(size - _TAIL, 0))
+        if tail[-4:] == _MAGIC_ENCRYPTED:
+            raise _encrypted(found.name)
+        if size < 12 or tail[-4:] != footers.MAGIC:
+            raise _lies(found.name, "is truncated, or not Parquet: it does not end as Parquet does")
+        length = int.from_bytes(tail[-8:-4], "little") + 8
+        if length > size - 4:
+            raise _lies(found.name, "is truncated: its footer is longer than the file")
+        if length > footers.LONGEST:
+            raise _lies(found.name, f"has a footer of {length} bytes")
+        if length > len(tail):
+            tail = source.read_at(length, size - length)
+        return cls(source, size, tail, tail[-length:])
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return bytes of the file; they are few, and often read already."""
+        if not 0 <= start <= start + size <= self.size or size > _TAIL:
+            return b""
+        at = start - (self.size - len(self.tail))
+        found = self.tail[at : at + size] if at >= 0 else self.source.read_at(size, start)
+        return bytes(found)
 
 
-def _row_groups(
-    found: _Found, metadata: pq.FileMetaData, written: pq.ParquetSchema, timestamp: str
-) -> Iterator[RowGroup]:
-    """Yield what the footer tells of each row group.
-
-    Of its columns only the timestamp is looked at: Arrow ends the whole process, without an
-    exception, when asked for a column whose entry in the footer is damaged.
-    """
-    paths = [written.column(i).path for i in range(metadata.num_columns)]
-    stamp = paths.index(timestamp) if paths.count(timestamp) == 1 else None
-    if stamp is not None and written.column(stamp).physical_type != "INT64":
-        stamp = None
+def _row_groups(found: _Found, footer: Footer, end: _End) -> Iterator[RowGroup]:
     first_row = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if group.num_rows < 0:
-            raise _lies(found.name, f"row group {number} has a negative number of rows")
-        size = found.size * group.num_rows // max(metadata.num_rows, 1)
-        span = _span(group.column(stamp)) if stamp is not None else Span()
-        yield RowGroup(number, first_row, group.num_rows, size, span)
-        first_row += group.num_rows
+    for number, group in enumerate(footer.groups):
+        size = found.size * group.rows // max(footer.rows, 1)
+        yield RowGroup(number, first_row, group.rows, size, _span(group.stamps, end))
+        first_row += group.rows
 
 
-def _span(column: pq.ColumnChunkMetaData) -> Span:
-    statistics = column.statistics
-    if statistics is None:
-        return Span()
-    nulls = statistics.null_count if statistics.has_null_count else None
-    if not statistics.has_min_max:
-        return Span(nulls=nulls)
-    return Span(statistics.min_raw, statistics.max_raw, nulls)
+def _span(stamps: Stated, end: _End) -> Span:
+    """Return what is believed of timestamps: bounds that are said twice."""
+    if stamps.index and not stamps.is_sure:
+        index = end.read(*stamps.index)
+        stamps = footers.with_index(stamps, index) if index else stamps
+    if not stamps.bounds_agree:
+        return Span(nulls=stamps.nulls, is_sure=stamps.nulls_agree)
+    return Span(stamps.low, stamps.high, stamps.nulls, stamps.nulls_agree)
+
+
+@lru_cache(maxsize=256)
+def _schema_of(raw: bytes, own: tuple[str, ...]) -> pa.Schema:
+    """Return the types that Arrow reads the columns of a file as; many files have the same.
+
+    Writers that know Arrow say them again in Arrow's own form; both must mean the same.
+    """
+    opened = pq.ParquetFile(pa.BufferReader(raw), coerce_int96_timestamp_unit="us")
+    found, again = opened.schema_arrow, (opened.metadata.metadata or {}).get(_ARROW)
+    if again is None:
+        return found
+    said = pa.ipc.read_schema(pa.BufferReader(b64decode(again)))
+    leaves = map(opened.schema.column, range(len(opened.schema)))
+    columns = {column.path: column for column in leaves}
+    for name in own:
+        if name not in columns or said.names.count(name) != 1 or found.names.count(name) != 1:
+            continue
+        one, other = found.field(name), said.field(name)
+        if one.nullable != other.nullable or not _agree(one.type, other.type, columns[name]):
+            raise footers.Broken(f"its footer says two things about column {name!r}")
+    return found
+
+
+def _agree(kind: pa.DataType, said: pa.DataType, column: pq.ColumnSchema) -> bool:
+    """Whether a column's type means what Arrow's own form of the schema says.
+
+    A coarser unit than that is ordinary if the column's old type says it again.
+    """
+    one, other = plain_type(kind), plain_type(said)
+    if is_text(one) or is_text(other):
+        return is_text(one) and is_text(other)
+    if not pa.types.is_timestamp(one) or not pa.types.is_timestamp(other):
+        return True
+    if column.physical_type != "INT64":
+        return True
+    units_agree = one.unit == other.unit or column.converted_type != "NONE"
+    return units_agree and (one.tz is None) == (other.tz is None)
 
 
 # ---------------------------------------------------------------- what is refused
@@ -574,25 +633,58 @@ def columns(
     with reading(file.name), log.filesystem.open_input_file(file.path) as source:
         opened = pq.ParquetFile(
             source,
-            metadata=file.metadata,
+            metadata=pq.read_metadata(pa.BufferReader(file.footer.of_group(group.number))),
             read_dictionary=coded,
             coerce_int96_timestamp_unit="us",
             pre_buffer=not log.is_local,
             page_checksum_verification=True,
         )
-        batches = opened.iter_batches(
-            BATCH_ROWS, row_groups=[group.number], columns=own, use_threads=False
-        )
+        batches = opened.iter_batches(BATCH_ROWS, row_groups=[0], columns=own, use_threads=False)
+        seen = {name: _Seen() for name in present}
         for batch in batches:
-            yield row, {name: _simple(batch.column(file.names[name])) for name in present}
+            cells = {name: _simple(batch.column(file.names[name])) for name in present}
+            for name, column in cells.items():
+                seen[name].add(column)
+            yield row, cells
             row += len(batch)
     if row != group.first_row + group.rows:
-        raise BadInput(
+        raise _lies(
+            file.name,
             f"has {row - group.first_row} rows in row group {group.number}, "
             f"where its footer says {group.rows}",
-            where=file.name,
-            cure="have it delivered again, or move it out of the call log",
         )
+    for name in present:
+        seen[name].check(file, group, name)
+
+
+class _Seen:
+    """What was decoded of a column of a row group, to be compared with what its footer says."""
+
+    def __init__(self) -> None:
+        self._nulls = 0
+        self._bounds: list[int] = []
+
+    def add(self, column: pa.Array) -> None:
+        """Look at some cells: how many nulls, and the bounds of signed numbers."""
+        self._nulls += column.null_count
+        if pa.types.is_timestamp(column.type):
+            column = column.view(pa.int64())
+        if pa.types.is_signed_integer(column.type):
+            found = pc.min_max(column).as_py()
+            self._bounds += [bound for bound in found.values() if bound is not None]
+
+    def check(self, file: LogFile, group: RowGroup, name: str) -> None:
+        """Refuse a file whose footer says otherwise."""
+        with _believing(file.name):
+            stated = file.footer.stated(group.number, file.names[name])
+        wrong = stated.nulls is not None and stated.nulls != self._nulls
+        if self._bounds and stated.low is not None:
+            wrong |= (stated.low, stated.high) != (min(self._bounds), max(self._bounds))
+        if wrong:
+            raise _lies(
+                f"{file.name}, {file.column(name)}",
+                f"its values in row group {group.number} are not what the footer says of them",
+            )
 
 
 def _simple(column: pa.Array) -> pa.Array:

@@ -30,12 +30,14 @@ class Span:
     """What a footer tells of a row group's timestamps; None where it does not.
 
     ``first`` and ``last`` are the smallest and largest in the column's own unit, ``nulls``
-    how many rows have none.
+    how many rows have none. ``is_sure`` says that nulls are told of twice: a call without a
+    timestamp must not be charged because one bit of a footer says that there is none.
     """
 
     first: int | None = None
     last: int | None = None
     nulls: int | None = None
+    is_sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Clock:
         low, high, is_naive = self._window(kind)
         if span.first is None or span.last is None or span.nulls != 0 or is_naive:
             return False
-        return low <= span.first <= span.last < high
+        return span.is_sure and low <= span.first <= span.last < high
 
     def _window(self, kind: pa.DataType) -> tuple[int, int, bool]:
         """Return the bounds in a column's unit; for a wall clock a day wider."""

@@ -40,15 +40,17 @@ def varint(data: Data, at: int) -> tuple[int, int]:
     return value, at
 
 
-def struct(data: Data, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+def struct(data: Data, at: int, depth: int = 0, number: int = 0) -> tuple[dict[int, Any], int]:
     """Read the fields of a structure; return them by their numbers, and where it ends.
+
+    ``number`` is that of the field before the first one that is read.
 
     Raises:
         NotThrift: the bytes are not such a structure.
         IndexError: they end within it.
     """
     fields: dict[int, Any] = {}
-    number, before = 0, 0
+    before = number
     while head := data[at]:
         at += 1
         kind = head & 15
@@ -60,9 +62,21 @@ def struct(data: Data, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
         if number <= before:
             raise NotThrift("fields out of order")
         before = number
-        if _INT16 <= kind <= _INT64 and data[at] < 128:  # most fields are small numbers
-            byte = data[at]
-            fields[number], at = (byte >> 1) ^ -(byte & 1), at + 1
+        if _INT16 <= kind <= _INT64:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = varint(data, at - 1)
+            fields[number] = (value >> 1) ^ -(value & 1)
+        elif kind == _BINARY:
+            size = data[at]
+            at += 1
+            if size > 127:
+                size, at = varint(data, at - 1)
+            fields[number] = data[at : at + size]
+            at += size
+        elif kind == _STRUCT and depth < _DEEPEST:
+            fields[number], at = struct(data, at, depth + 1)
         elif kind <= _FALSE:  # a boolean is its own type
             fields[number] = kind != _FALSE
         else:
@@ -115,7 +129,12 @@ def _list(data: Data, at: int, depth: int) -> tuple[list[Any], int]:
     size, kind, at = list_head(data, at)
     if kind <= _FALSE:
         return [byte == 1 for byte in data[at : at + size]], at + size
-    values = []
+    values: list[Any] = []
+    if kind == _STRUCT:
+        for _ in range(size):
+            value, at = struct(data, at, depth + 1)
+            values.append(value)
+        return values, at
     for _ in range(size):
         value, at = _value(data, at, kind, depth)
         values.append(value)

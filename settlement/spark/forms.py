@@ -102,9 +102,7 @@ def spark_type(file: LogFile, name: str) -> str:
         found = "int" if small else wide
     else:
         found = "binary"
-    written = file.metadata.schema
-    columns = (written.column(n) for n in range(len(written)))
-    physical = next(column.physical_type for column in columns if column.path == file.names[name])
+    physical = file.footer.physical(file.names[name])
     if physical not in _PHYSICAL[found] or (name == "timestamp" and physical != "INT64"):
         raise BadInput(
             f"is written as {physical}, which Spark would not read as it is",
