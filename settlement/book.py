@@ -17,7 +17,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from settlement import money
-from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
+from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError, in_the_way
 from settlement.month import Month
 from settlement.prices import PriceBook, canonical_json
 
@@ -371,6 +371,9 @@ def damaged(path: Path, what: str) -> BadInput:
 
 def cannot_read(path: Path, error: OSError) -> SettlementError:
     """Say that the file system refused to read."""
+    if found := in_the_way(path):
+        cure = "move it away, or name another book"
+        return CannotRead(found[1], where=str(found[0]), cure=cure)
     return CannotRead(
         f"cannot read ({error.strerror or error})", where=str(path), cure="check its permissions"
     )

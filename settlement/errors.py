@@ -5,6 +5,7 @@ escapes is a bug and keeps its traceback. The codes follow BSD's ``sysexits.h`` 
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -29,6 +30,16 @@ class SettlementError(Exception):
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what
         return " ".join((f"{sentence}; {self.cure}" if self.cure else sentence).splitlines())
+
+
+def in_the_way(path: Path) -> tuple[Path, str] | None:
+    """Return what keeps a path from being a folder, and what it is; None where nothing does."""
+    for each in (path, *path.parents):
+        if each.is_symlink() and not each.exists():
+            return each, "is a link to nowhere"
+        if each.exists():
+            return None if each.is_dir() else (each, "is not a folder")
+    return None
 
 
 class WrongUsage(SettlementError):

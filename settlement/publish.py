@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from settlement import __version__, tables
 from settlement.book import DRAFTS, LOCK, MANIFEST, PRICES, Book, Settlement, digest_of, render
 from settlement.draft import Draft
-from settlement.errors import BookHeld, CannotWrite
+from settlement.errors import BookHeld, CannotWrite, in_the_way
 from settlement.month import Month, instant_of
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
                 where=str(place),
                 cure="check the disk, then run: settle check",
             ) from error
-        raise _cannot_write(place, error) from error
+        # What drafts are written into is looked at too: it may be no folder.
+        raise _cannot_write(aside if in_the_way(aside.parent) else place, error) from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -289,6 +290,10 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> CannotWrite:
+    if found := in_the_way(path.parent):
+        where, what = found
+        cure = "move it away, or name another book; nothing was published"
+        return CannotWrite(what, where=str(where), cure=cure)
     return CannotWrite(
         f"cannot write ({error.strerror or error})",
         where=str(path),

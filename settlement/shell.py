@@ -165,6 +165,8 @@ def _read(path: Path, missing: str, cure: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise MissingInput(missing, where=str(path), cure=cure) from error
+    except IsADirectoryError as error:
+        raise CannotRead("is a folder", where=str(path), cure="name the file in it") from error
     except OSError as error:
         raise CannotRead(
             f"cannot read ({error.strerror})", where=str(path), cure="check its permissions"

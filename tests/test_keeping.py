@@ -144,3 +144,50 @@ def test_a_recount_reads_the_columns_under_the_names_of_then(tmp_path: Path, for
     done = place("check --recount")
     assert (done.code, done.err) == (0, "")
     assert "  counted again: 2026-01 r1, 1 files, 3 rows" in done.out.splitlines()
+
+
+WAYS = """
+    --logs=ftp://host/x     65  ftp://host/x: no address of a call log
+    --logs=                 2   '--logs': empty; name a folder, file, glob or URL
+    --logs=linked           66  linked/x.parquet: is a link to nowhere; remove it
+    --book=file             73  file: is not a folder; move it away, or name another book
+    --book=file/inside      73  file: is not a folder; move it away
+    --book=dangling         73  dangling: is a link to nowhere; move it away
+    --book=drafts           73  drafts/.drafts: is not a folder; move it away
+    --book=months           74  months/2025-12: is not a folder; move it away
+    --prices=logs           74  logs: is a folder; name the file in it
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "says"),
+    [
+        (line.split()[0], line.split()[1], line.split(None, 2)[2])
+        for line in WAYS.split("\n")
+        if line
+    ],
+)
+def test_what_is_in_the_way_is_named_with_its_cure(
+    tmp_path: Path, fork: Forks, option: str, code: str, says: str
+) -> None:
+    """One line: what, where, and what to do; the file is never taken for a bug of ours."""
+    write_world(tmp_path, "2026-01")
+    for folder in ("drafts", "months", "linked"):
+        (tmp_path / folder).mkdir()
+    for file in ("file", "drafts/.drafts", "months/2025-12"):
+        (tmp_path / file).write_text("in the way")
+    for link in ("dangling", "linked/x.parquet"):
+        (tmp_path / link).symlink_to("/nowhere")
+    done = Place(tmp_path, fork)(f"run 2026-01 {option}")
+    assert (done.code, done.out) == (int(code), "")
+    assert says in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["status", "show 2026-01", "diff 2026-01", "plan 2026-01"])
+def test_a_book_that_is_a_file_is_named_by_every_reader(settled: Place, command: str) -> None:
+    done = settled(f"{command} --book prices.toml")
+    assert (done.code, done.out) == (74, "")
+    assert done.err == (
+        "settle: prices.toml: is not a folder; move it away, or name another book\n"
+    )

@@ -89,6 +89,7 @@ SETTINGS = (
     ),
     Setting(
         "logs.path", PATH, "the call log: a folder, file, glob or URL", "data/logs", option="logs",
+        reader=values.logs_of,
     ),
     Setting(
         "logs.naive_timestamps", TEXT, "the zone of timestamps that have none",

@@ -111,6 +111,13 @@ def words_of(text: str) -> tuple[str, ...]:
         raise click.BadParameter(f"{text!r} is no command ({error})") from error
 
 
+def logs_of(text: str) -> str:
+    """Read an option that is a call log: a path, a glob or a URL."""
+    if not text:
+        raise click.BadParameter("empty; name a folder, file, glob or URL")
+    return text
+
+
 def zone_of(text: str) -> str:
     """Read an option that is a time zone; raises `BadConfig` for an unknown one."""
     zone_named(text)

@@ -165,6 +165,9 @@ def reading(file: str) -> Iterator[None]:
     except SettlementError:
         raise
     except FileNotFoundError as error:
+        if Path(file).is_symlink():
+            cure = "remove it, or bring back what it leads to"
+            raise MissingInput("is a link to nowhere", where=file, cure=cure) from error
         raise MissingInput(
             "is gone", where=file, cure="do not move files of the call log; run again"
         ) from error
@@ -238,7 +241,12 @@ def _filesystem(logs: str) -> tuple[pafs.FileSystem, str]:
     address, question, options = logs.partition("?")
     wild = _WILD.search(address)
     fixed = address[: address.rindex("/", 0, wild.start()) + 1] if wild else address
-    filesystem, path = pafs.FileSystem.from_uri(fixed + question + options)
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(fixed + question + options)
+    except pa.ArrowInvalid as error:
+        cure = "give a path, or an address such as s3://, gs://, abfss:// or hdfs://"
+        what = f"no address of a call log ({' '.join(str(error).split())})"
+        raise BadInput(what, where=logs, cure=cure) from error
     return filesystem, path.rstrip("/") + "/" + address[len(fixed) :] if wild else path
 
 
