@@ -186,6 +186,24 @@ class Header:
     levels: int
     compressed: bool
 
+    @classmethod
+    def of(cls, fields: dict[int, Any], start: int) -> "Header":
+        """Take what Parquet's structure says of a page whose body starts there.
+
+        Raises `Unusual` for nulls, levels of repetition, or sizes that are none, and what
+        `_BROKEN` lists for fields that are not there.
+        """
+        kind, raw_size, size = fields[1], fields[2], fields[3]
+        part = fields[_PARTS[kind]]
+        encoding, levels, compressed = part[2], 0, True
+        if kind == DATA_V2:
+            encoding, levels, compressed = part[4], part[5], part.get(7, True)
+            if part[2] or part[6]:
+                raise Unusual
+        _check_numbers(size, raw_size, part[1], encoding, levels)
+        checksum = fields[4] & 0xFFFFFFFF if 4 in fields else None
+        return cls(kind, part[1], encoding, start, size, raw_size, checksum, levels, compressed)
+
 
 _PARTS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}
 """By its kind, the field of a page's header that tells of its values."""
@@ -197,29 +215,11 @@ def headers(chunk: memoryview) -> list[Header]:
     try:
         while at < len(chunk):
             fields, at = struct(chunk, at)
-            kind, raw_size, size = fields[1], fields[2], fields[3]
-            part = fields[_PARTS[kind]]
-            second = kind == DATA_V2
-            encoding, levels = part[4 if second else 2], part[5] if second else 0
-            _check_numbers(size, raw_size, part[1], encoding, levels)
-            if at + size > len(chunk):
+            page = Header.of(fields, at)
+            at += page.size
+            if at > len(chunk):
                 raise Unusual
-            if second and (part[2] or part[6]):
-                raise Unusual  # nulls, or levels of repetition
-            found.append(
-                Header(
-                    kind,
-                    part[1],
-                    encoding,
-                    at,
-                    size,
-                    raw_size,
-                    fields[4] & 0xFFFFFFFF if 4 in fields else None,
-                    levels,
-                    part.get(7, True) if second else True,
-                )
-            )
-            at += size
+            found.append(page)
     except _BROKEN as broken:
         raise Unusual from broken
     return found
