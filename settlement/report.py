@@ -1,13 +1,14 @@
 """What a person reads: summaries and tables for a terminal, in plain text.
 
-Widths count what is seen: a Chinese character takes two columns. Text from the log is made
-safe first, so that no control sequence of an account id reaches a terminal.
+Text from the log is made safe first, so that no control sequence of an account id reaches a
+terminal.
 """
 
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from settlement.terminal import laid
 
 LABELS = {
     "read": "read",
@@ -28,14 +29,6 @@ MONEY = {
     "credited": ("credited", "退款"),
     "frozen": ("frozen", "冻结"),
 }
-
-
-def width(text: str) -> int:
-    """Return how many terminal columns a text takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
 
 
 def safe(text: str) -> str:
@@ -62,25 +55,9 @@ def json_text(value: object, encoding: str = "utf-8") -> str:
     return "".join(c if c.isprintable() or c == "\n" else escape(c)[1:-1] for c in text)
 
 
-def pad(text: str, columns: int, *, right: bool = False) -> str:
-    """Fill a text up to a width, at its end, or before it when it belongs to the right."""
-    blank = " " * max(columns - width(text), 0)
-    return blank + text if right else text + blank
-
-
 def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = (), indent: str = "") -> str:
-    """Lay rows of cells out in columns, those in ``right`` to the right."""
-    if not rows:
-        return ""
-    widths = [max(width(row[column]) for row in rows) for column in range(len(rows[0]))]
-    to_right = set(right)
-    return "\n".join(
-        indent
-        + "  ".join(
-            pad(cell, widths[column], right=column in to_right) for column, cell in enumerate(row)
-        ).rstrip()
-        for row in rows
-    )
+    """Lay rows of cells out in columns, those in ``right`` to the right (see `terminal.laid`)."""
+    return "\n".join(laid(rows, right, indent))
 
 
 def summary(manifest: Mapping[str, Any], currency: str) -> str:

@@ -32,6 +32,7 @@ from settlement.errors import (
 from settlement.operations import config, messages, settings
 from settlement.prices import PriceBook
 from settlement.report import safe
+from settlement.terminal import ERRORS
 
 if TYPE_CHECKING:
     from settlement.contracts import Contracts
@@ -294,7 +295,7 @@ def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 def _exit_code(command: click.Command, name: str, given: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese still works
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=ERRORS)
     try:
         # Not `command.main`, which turns a closed pipe into exit code 1.
         with command.make_context(name, given) as context:

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
-errors report inputs operations.cron operations.redaction
-columns
+errors inputs terminal operations.cron operations.redaction
+report columns
 operations.messages
 progress
 spark.cluster

@@ -11,6 +11,7 @@ from settlement.month import Month
 from settlement.operations import attempts, values
 from settlement.operations.attempts import Report
 from settlement.report import aligned, label_of, safe
+from settlement.terminal import laid
 
 
 @click.command()
@@ -64,7 +65,7 @@ def _listed(found: Iterable[Report]) -> str:
     """Lay runs out in a table, a refusal beneath its run."""
     heads = ("run", "month", "outcome", "exit", "seconds")
     rows = [heads, *(_row(report) for report in found)]
-    table = aligned(rows, right=[3, 4]).splitlines()
+    table = laid(rows, right=[3, 4])
     lines = [table[0]]
     for report, row in zip(found, table[1:], strict=True):
         lines.append(row)

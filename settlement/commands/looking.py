@@ -87,7 +87,12 @@ def _status_row(book: Book, settlement: Settlement) -> tuple[str, ...]:
 
 
 @click.command()
-@shell.options(shared.month, click.argument("account", required=False), shell.book, shared.as_json)
+@shell.options(
+    shared.month,
+    click.argument("account", type=values.text_of, required=False),
+    shell.book,
+    shared.as_json,
+)
 def show(month: Month | None, account: str | None, book: Path, as_json: bool) -> None:
     """Show a settlement, or one ACCOUNT's invoice and entries.
 
@@ -155,7 +160,9 @@ def diff(month: Month, before: int | None, after: int | None, book: Path, as_jso
 
 
 @click.command()
-@shell.options(shared.month, click.argument("account"), shell.book, shared.as_json)
+@shell.options(
+    shared.month, click.argument("account", type=values.text_of), shell.book, shared.as_json
+)
 def explain(month: Month | None, account: str, book: Path, as_json: bool) -> None:
     """Derive every amount of ACCOUNT in words and numbers: why is the bill what it is?
 

@@ -100,7 +100,12 @@ _revise = click.option(
     envvar="SETTLE_APPROVE",
     help="publish the figures of this digest, whatever limits they cross",
 )
-@click.option("--reason", metavar="TEXT", help="why it is revised; kept with the settlement")
+@click.option(
+    "--reason",
+    type=values.text_of,
+    metavar="TEXT",
+    help="why it is revised; kept with the settlement",
+)
 def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) -> None:
     """Settle MONTH and publish it. Doing it again changes nothing.
 

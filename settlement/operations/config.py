@@ -8,6 +8,7 @@ does not need: a mistyped key should come out by day, not when it is first used 
 """
 
 import difflib
+import os
 import re
 import shlex
 import tomllib
@@ -138,7 +139,8 @@ def _taken(setting: Setting, value: Any, path: Path) -> Any:
     if setting.kind == WORDS and not isinstance(value, str):
         value = shlex.join(value)
     if setting.kind == PATH and "://" not in value:
-        value = str(path.parent / value) if value else value
+        # As the file system takes it: a locale may know fewer characters than the file.
+        value = str(path.parent / os.fsdecode(value.encode())) if value else value
     given = value if setting.kind == TEXTS else [str(value)]
     for text in given:
         _check(setting, text, where)

@@ -4,6 +4,7 @@ Each reader takes text and raises `click.BadParameter` for what it cannot be, so
 asked for it can say where it was written.
 """
 
+import os
 import re
 import shlex
 from datetime import datetime
@@ -118,6 +119,14 @@ def logs_of(text: str) -> str:
     return text
 
 
+def text_of(text: str) -> str:
+    """Read an option that is text, whatever characters the locale knows; it must be UTF-8."""
+    try:
+        return os.fsencode(text).decode() if not text.isprintable() else text
+    except UnicodeError as error:
+        raise click.BadParameter("not UTF-8") from error
+
+
 def zone_of(text: str) -> str:
     """Read an option that is a time zone; raises `BadConfig` for an unknown one."""
     zone_named(text)
@@ -126,7 +135,7 @@ def zone_of(text: str) -> str:
 
 def column_of(text: str) -> tuple[str, str]:
     """Read an option that is a column's name here and in the log, ``request_id=rid``."""
-    name, equals, own = text.partition("=")
+    name, equals, own = text_of(text).partition("=")
     if not (name and equals and own):
         raise click.BadParameter(f"{text!r} is not NAME=COLUMN, such as request_id=rid")
     return name, own

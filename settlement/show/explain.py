@@ -13,7 +13,8 @@ from settlement.book import Settlement
 from settlement.contracts import Terms
 from settlement.errors import MissingInput
 from settlement.prices import Item, Version
-from settlement.report import aligned, safe
+from settlement.report import safe
+from settlement.terminal import laid
 
 Record = dict[Hashable, Any]
 """One row of a table, by column."""
@@ -79,7 +80,7 @@ def shown(sections: Sequence[Section]) -> str:
     """Return a derivation for a person: the steps of all sections in the same columns."""
     steps = [step for section in sections for step in section.steps]
     rows = [(safe(step.what), safe(step.how), step.result) for step in steps]
-    lines = iter(aligned(rows, right=[2], indent="  ").splitlines())
+    lines = iter(laid(rows, right=[2], indent="  "))
     return "\n".join(
         line
         for section in sections
