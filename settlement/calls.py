@@ -286,6 +286,6 @@ def recall(
         if begin == end:
             continue
         wanted = rows[begin:end] - some.first
-        instants = some.stamps(clock).since(clock.period.start, wanted)
+        instants = some.instants(clock, wanted)
         for which, ids in some.ids(wanted):
             yield Recalled(which + begin, ids, instants[which])

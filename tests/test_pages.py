@@ -162,6 +162,41 @@ def test_integers_are_left_to_others(tmp_path: Path) -> None:
         opened(path, 0, "a").coded()
 
 
+@pytest.mark.parametrize("encoding", ["PLAIN", "dictionary", "DELTA_BINARY_PACKED"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_integers_of_some_rows_are_read(
+    tmp_path: Path, encoding: str, version: str, compression: str
+) -> None:
+    """Of plain pages and of those with a dictionary; a delta encoding is left to others."""
+    values = np.random.default_rng(1).integers(-(1 << 62), 1 << 62, 50)[np.arange(3000) % 50]
+    options = {"compression": compression, "data_page_version": version, "data_page_size": 500}
+    if encoding == "dictionary":
+        options |= {"use_dictionary": True}
+    else:
+        options |= {"use_dictionary": False, "column_encoding": {"before": "PLAIN", "a": encoding}}
+    path = written(str(tmp_path), values.tolist(), pa.int64(), write_batch_size=64, **options)
+    chunk = opened(path, 0, "a")
+    for rows in (np.arange(3000), np.arange(700, 2000, 7), np.array([2999]), np.array([], int)):
+        if encoding == "DELTA_BINARY_PACKED" and rows.size:
+            with pytest.raises(Unusual):
+                chunk.integers(rows)
+        else:
+            assert chunk.integers(rows).tolist() == values[rows].tolist()
+
+
+def test_integers_of_other_widths_are_left_to_others(tmp_path: Path) -> None:
+    path = written(str(tmp_path), [1, 2, 3], pa.int32())
+    with pytest.raises(Unusual):
+        opened(path, 0, "a").integers(np.arange(3))
+
+
+def test_integers_with_nulls_are_left_to_others(tmp_path: Path) -> None:
+    path = written(str(tmp_path), [1, None, 3], pa.int64())
+    with pytest.raises(Unusual):
+        opened(path, 0, "a").integers(np.arange(3))
+
+
 def test_text_that_is_not_utf8_is_left_to_others(tmp_path: Path) -> None:
     raw = pa.array([b"ab", b"\xff\xfe"], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())

@@ -343,9 +343,10 @@ class Keys:
         count = self._new.read(number, keys)
         if count:
             end = count + self._compared.read(number, keys[count:])
-            like = finder.like(keys[:count], keys[count:end])
-            keys[count : count + len(like)] = like
-            count += len(like)
+            if end > count:
+                like = finder.like(keys[:count], keys[count:end])
+                keys[count : count + len(like)] = like
+                count += len(like)
         keys[count : count + len(known)] = known
         return finder.groups(keys[: count + len(known)])
 

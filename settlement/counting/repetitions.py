@@ -123,19 +123,21 @@ class Repetitions:
         That is every other one, unless no row of its group has the same rest of the hash. Who
         writes a memo reads these too: what it knows need never be looked up again.
         """
-        known = _Known(suspects)
+        suspected = _Suspected(suspects)
         threads = self._question.threads
-        for _ in in_parallel(partial(self._claim_known, known, claims), self._plan.known, threads):
+        for _ in in_parallel(
+            partial(self._claim_known, suspected, claims), self._plan.known, threads
+        ):
             pass
         if self._memos is None:
-            again = self._again(suspects, known.is_open)
-            for _ in in_parallel(partial(self._fill_rests, known), again, threads):
+            again = self._again(suspects, suspected.is_open)
+            for _ in in_parallel(partial(self._fill_rests, suspected), again, threads):
                 pass
-            known.acquit()
-        return known.is_open
+            suspected.acquit()
+        return suspected.is_open
 
     def _claim_known(
-        self, suspected: "_Known", claims: Claims, known: Known, stop: threading.Event
+        self, suspected: "_Suspected", claims: Claims, known: Known, stop: threading.Event
     ) -> None:
         """Claim those rows of a file that the memo knows."""
         if self._memo is None or not known.compared:
@@ -153,7 +155,7 @@ class Repetitions:
             groups = suspected.suspects.group(places)
             claims.add(Claim(groups, table.ids[rows], table.instants[rows], cells))
 
-    def _fill_rests(self, suspected: "_Known", again: _Again, _: threading.Event) -> None:
+    def _fill_rests(self, suspected: "_Suspected", again: _Again, _: threading.Event) -> None:
         """Look up the rests of the hashes of suspects that the memo does not know."""
         if again.task.entry is None:
             assert self._reading.notes is not None
@@ -163,7 +165,7 @@ class Repetitions:
         suspected.rests[again.places] = rests
 
 
-class _Known:
+class _Suspected:
     """What is known of suspects before they are read again.
 
     Attributes:

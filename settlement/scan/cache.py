@@ -5,7 +5,7 @@ know of one file and one month, so that the count need not read the file:
 
     how many rows are in each bucket, and the rejected rows
     the accounts, numbered, and how many calls each was charged for
-    the keys of the charged rows' request ids, as `dedup.Keys` holds them
+    the keys of the charged rows' request ids, as `counting.keys` holds them
     for each row a note: half of its id's hash, and what it charged
 
 A *memo* of the month holds the ids and instants of the rows that had to be looked at twice when

@@ -28,7 +28,7 @@ from settlement.scan.thrift import struct, varint
 
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
-BYTE_ARRAY, FIXED_LENGTH = 6, 7
+INT64, BYTE_ARRAY, FIXED_LENGTH = 2, 6, 7
 REQUIRED, OPTIONAL = 0, 1
 _CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _MOST_WORDS = 4096
@@ -295,6 +295,31 @@ class Chunk:
             at += page.values
         return codes, words
 
+    def integers(self, rows: Ints) -> Ints:
+        """Return the integers of 64 bits of some rows, ascending from 0.
+
+        Pages without any are not decompressed.
+        """
+        if self._place.physical != INT64:
+            raise Unusual
+        words = None
+        if self._dictionary is not None:
+            words = _integers(self._open(self._dictionary), self._dictionary.values)
+        found = np.empty(len(rows), np.int64)
+        at = 0
+        for page in self._pages:
+            begin, end = np.searchsorted(rows, (at, at + page.values)).tolist()
+            if begin < end:
+                wanted = rows[begin:end] - at
+                if page.encoding == PLAIN:
+                    found[begin:end] = _integers(self._body(page), page.values)[wanted]
+                elif words is not None:
+                    found[begin:end] = words[self._indices(page, len(words))[wanted]]
+                else:
+                    raise Unusual
+            at += page.values
+        return found
+
     def _indices(self, page: Header, words: int) -> Codes:
         if page.encoding not in (PLAIN_DICTIONARY, RLE_DICTIONARY):
             raise Unusual
@@ -360,6 +385,12 @@ class Chunk:
         if data.size != size:
             raise Unusual
         return data
+
+
+def _integers(data: Bytes, values: int) -> Ints:
+    if data.size != 8 * values:
+        raise Unusual
+    return np.frombuffer(data, "<i8")
 
 
 def _read(descriptor: int, place: Place, buffer: Buffer) -> memoryview:

@@ -31,7 +31,7 @@ from settlement.scan.logfiles import (
 )
 from settlement.scan.names import Names
 from settlement.scan.pages import Buffer, Chunk, Part, Piece, Unusual, places
-from settlement.scan.stamps import Clock, Stamps
+from settlement.scan.stamps import Clock, Stamps, since
 from settlement.scan.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
 
 QUICK_ROWS = range(1 << 13, (1 << 22) + 1)
@@ -212,6 +212,18 @@ class Rows:
     def stamps(self, clock: Clock) -> Stamps:
         """Read the timestamps."""
         return read_stamps(clock, self.file, self.arrow("timestamp"))
+
+    def instants(self, clock: Clock, rows: Ints) -> Ints:
+        """Return the nanoseconds since the month began of some rows in it, ascending from 0."""
+        kind, start = self.file.types["timestamp"], clock.period.start
+        is_exact = pa.types.is_timestamp(kind) and kind.tz is not None
+        if self._is_quick and is_exact and "timestamp" not in self._arrow:
+            try:
+                values = self._on_pages("timestamp", lambda chunk: chunk.integers(rows))
+                return since(values, kind.unit, start)
+            except Unusual:
+                pass
+        return self.stamps(clock).since(start, rows)
 
     def _where(self, name: str) -> str:
         return f"{self.file.name}, {self.file.column(name)}"

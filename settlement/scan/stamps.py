@@ -55,14 +55,19 @@ class Stamps:
 
     def since(self, start: int, rows: Ints) -> Ints:
         """Return nanoseconds since a second near the month, for rows that lie in it."""
-        scale = UNITS_PER_SECOND[self.unit]
-        return (self.values[rows] - start * scale) * (_NS // scale)
+        return since(self.values[rows], self.unit, start)
 
     def cells(self, rows: Ints) -> pa.Array:
         """Return some rows as ISO 8601 in UTC, with all digits of their unit."""
         moments: Any = self.values[rows].view(f"datetime64[{self.unit}]")
         written = np.char.add(np.datetime_as_string(moments), "Z")
         return pa.array(written.tolist(), pa.large_string(), mask=self.missing[rows])
+
+
+def since(values: Ints, unit: str, start: int) -> Ints:
+    """Return nanoseconds since a second for instants near it, which count a unit since 1970."""
+    scale = UNITS_PER_SECOND[unit]
+    return (values - start * scale) * (_NS // scale)
 
 
 @dataclass(frozen=True)
