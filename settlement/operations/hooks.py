@@ -15,8 +15,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -151,6 +149,9 @@ def _get(ping: str, state: State, seconds: float) -> str:
 
 
 def _asked(ping: str, state: State, seconds: float) -> str:
+    import urllib.error  # late: `settle --help` need not wait for them
+    import urllib.request
+
     try:
         url = address(ping, state)
         if urlsplit(url).scheme not in {"http", "https"}:

@@ -12,7 +12,6 @@ kept in this module and set once, by whoever starts the program.
 import json
 import logging
 import os
-import secrets
 import sys
 import traceback
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ def run_id() -> str:
     whatever SETTLE_NOW says.
     """
     if not manner.run:
-        manner.run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        manner.run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
     return manner.run
 
 
