@@ -1,5 +1,6 @@
 """Scratch files: what is written is read again, and a full disk is a refusal."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -78,3 +79,9 @@ def test_a_full_disk_is_a_refusal_that_names_the_folder(tmp_path: Path) -> None:
     )
     said = f"CannotWrite {tmp_path}/temporary: cannot hold temporary files (File too large);"
     assert done.stdout.startswith(said)
+
+
+def test_a_disk_that_complains_at_the_end_has_nothing_to_lose(folder: Path) -> None:
+    scratch = Scratch()
+    os.close(scratch._file.fileno())
+    scratch.close()

@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,9 @@ class Scratch:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # `close` does
 
     def close(self) -> None:
-        """Give its disk space back."""
-        self._file.close()
+        """Give its disk space back; a disk that complains of it now has nothing to lose."""
+        with suppress(OSError):
+            self._file.close()
 
     def append(self, array: "np.ndarray[Any, Any]") -> int:
         """Write an array and return where it lies."""
