@@ -332,6 +332,14 @@ def settlement_folders(book: Path) -> list[Path]:
     return sorted(revisions, key=lambda folder: (folder.parent.name, int(folder.name[1:])))
 
 
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder is there; raises `CannotRead` where the disk does not say."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise cannot_read(path, error) from error
+
+
 def _children(folder: Path, *, must_exist: bool = False) -> list[Path]:
     try:
         return list(folder.iterdir())

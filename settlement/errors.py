@@ -33,12 +33,18 @@ class SettlementError(Exception):
 
 
 def in_the_way(path: Path) -> tuple[Path, str] | None:
-    """Return what keeps a path from being a folder, and what it is; None where nothing does."""
-    for each in (path, *path.parents):
-        if each.is_symlink() and not each.exists():
-            return each, "is a link to nowhere"
-        if each.exists():
-            return None if each.is_dir() else (each, "is not a folder")
+    """Return what keeps a path from being a folder, and what it is; None where nothing does.
+
+    None, too, where the disk does not tell: then it is the disk that is in the way.
+    """
+    try:
+        for each in (path, *path.parents):
+            if each.is_symlink() and not each.exists():
+                return each, "is a link to nowhere"
+            if each.exists():
+                return None if each.is_dir() else (each, "is not a folder")
+    except OSError:
+        return None
     return None
 
 

@@ -167,9 +167,8 @@ def _digest(cache: Cache, log: CallLog, file: LogFile, month: Month, intake: Int
             naive_zone=intake.naive_zone,
             threads=intake.threads,
         )
-        if about:
-            writer.commit(key.json, about)
-    return Digested(month, file.name, file.rows, path.stat().st_size if about else 0)
+        size = writer.commit(key.json, about) if about else 0
+    return Digested(month, file.name, file.rows, size)
 
 
 def _remember(

@@ -23,7 +23,17 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from settlement import __version__, tables
-from settlement.book import DRAFTS, LOCK, MANIFEST, PRICES, Book, Settlement, digest_of, render
+from settlement.book import (
+    DRAFTS,
+    LOCK,
+    MANIFEST,
+    PRICES,
+    Book,
+    Settlement,
+    digest_of,
+    is_folder,
+    render,
+)
 from settlement.draft import Draft
 from settlement.errors import BookHeld, CannotWrite, in_the_way
 from settlement.month import Month, instant_of
@@ -44,7 +54,7 @@ def locked(book: Path) -> Iterator[None]:
     Makes the book's folder where there is none. What nothing was put into is removed again,
     and so is the lock file: a refused run leaves the book as it was.
     """
-    new = not book.exists()
+    new = not is_folder(book)
     lock = _acquire(book)
     try:
         yield
@@ -130,7 +140,7 @@ def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
         _put_in_place(aside, place, book.folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        standing = (place / MANIFEST).exists()
+        standing = os.path.lexists(place / MANIFEST)
         if standing and error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
             raise BookHeld(
                 "another run has published it meanwhile",

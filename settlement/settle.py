@@ -38,7 +38,7 @@ from settlement import (
     usage,
     whatif,
 )
-from settlement.book import Book, Settlement
+from settlement.book import Book, Settlement, is_folder
 from settlement.columns import mapping, renamed
 from settlement.contracts import Contracts, Terms
 from settlement.draft import Draft
@@ -245,7 +245,7 @@ def run(
     messages.about(order.month)
     journal = journal or Journal()
     _check_month(order)
-    book = Book.open(order.book) if order.book.is_dir() else Book(order.book, ())
+    book = Book.open(order.book) if is_folder(order.book) else Book(order.book, ())
     _check_book(order, book)
     if order.revise:
         book.settlement(order.month)

@@ -146,7 +146,7 @@ def contract_prices(named: Path | None, prices: Path, book: PriceBook) -> "Contr
         CannotRead: the file system refused to read.
     """
     beside = [prices.with_name(name) for name in ("contracts.csv", "contracts.parquet")]
-    present = [named] if named else [path for path in beside if path.exists()]
+    present = [named] if named else [path for path in beside if _exists(path)]
     if len(present) > 1:
         raise BadConfig(
             "both contracts.csv and contracts.parquet",
@@ -161,6 +161,13 @@ def contract_prices(named: Path | None, prices: Path, book: PriceBook) -> "Contr
     return Contracts.of(raw, str(present[0]), book)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+
+
 def _read(path: Path, missing: str, cure: str) -> bytes:
     try:
         return path.read_bytes()
@@ -169,9 +176,13 @@ def _read(path: Path, missing: str, cure: str) -> bytes:
     except IsADirectoryError as error:
         raise CannotRead("is a folder", where=str(path), cure="name the file in it") from error
     except OSError as error:
-        raise CannotRead(
-            f"cannot read ({error.strerror})", where=str(path), cure="check its permissions"
-        ) from error
+        raise _cannot_read(path, error) from error
+
+
+def _cannot_read(path: Path, error: OSError) -> CannotRead:
+    return CannotRead(
+        f"cannot read ({error.strerror})", where=str(path), cure="check its permissions"
+    )
 
 
 def now() -> datetime:

@@ -18,6 +18,7 @@ from settlement.errors import BadInput, CannotRead, CannotWrite
 from settlement.month import Month
 from settlement.prices import PriceBook
 from settlement.settle import Order
+from tests.processes import Forks
 
 DATA = Path(__file__).parent.parent / "data"
 PRICES = PriceBook.parse((DATA / "price_book.toml").read_bytes())
@@ -129,3 +130,25 @@ def test_a_full_output_is_said_in_one_line(book: Path, tmp_path: Path) -> None:
     said = (tmp_path / "said").read_text()
     assert said.startswith("settle: standard output: cannot write")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["run 2026-02", "check", "ingest", "status"])
+def test_a_disk_that_does_not_tell_whether_there_is_a_book_is_said(
+    fork: Forks, command: str
+) -> None:
+    """The longest of names cannot even be asked for; neither can any on a broken disk."""
+    book = "b" * 300
+    done = fork(*command.split(), "--book", book, cwd=DATA.parent, SETTLE_NOW="2026-04-01T00:00Z")
+    assert done.code in {73, 74}
+    assert done.err.count("\n") == 1
+    assert book in done.err
+
+
+def test_a_disk_that_does_not_tell_whether_there_are_contracts_is_said(
+    fork: Forks, tmp_path: Path
+) -> None:
+    (tmp_path / "contracts.csv").symlink_to("c" * 300)
+    shutil.copy(DATA / "price_book.toml", tmp_path)
+    done = fork("plan", "2026-02", "--prices", tmp_path / "price_book.toml", cwd=DATA.parent)
+    assert (done.code, done.err.count("\n")) == (74, 1)
+    assert "contracts.csv" in done.err

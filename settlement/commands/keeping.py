@@ -1,5 +1,6 @@
 """Commands that keep what is settled: ``check`` proves the book, ``export`` hands it on."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from settlement import shell
+from settlement.book import is_folder
 from settlement.commands import shared
 from settlement.errors import MissingInput
 from settlement.month import Month
@@ -127,8 +129,8 @@ def check(
     """
     from settlement.check import check as prove
 
-    if not book.is_dir():
-        what = "is not a folder" if book.exists() else "no book"
+    if not is_folder(book):
+        what = "is not a folder" if os.path.lexists(book) else "no book"
         raise MissingInput(what, where=str(book), cure="name it with --book")
     with watched("check"):
         findings = prove(book, digest)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from settlement import __version__
-from settlement.book import cannot_read
+from settlement.book import cannot_read, is_folder
 from settlement.errors import (
     BadInput,
     CannotRead,
@@ -148,7 +148,7 @@ class Attempt:
         What ends before it has begun, such as a command without a price book, makes none.
         """
         self._report = replace(self._report, id=_free_id(self._book / FOLDER))
-        if self._book.is_dir():
+        if _has_folder(self._book):
             self._write(self._report)
 
     def done(self, done: "Done", journal: "Journal") -> Report:
@@ -193,7 +193,7 @@ class Attempt:
             **came_to,
         )
         makes_book = self._report.id and report.exit_code not in _WRONG_COMMAND
-        if makes_book or self._book.is_dir():
+        if makes_book or _has_folder(self._book):
             self._write(report)
         if self._held is not None:
             os.close(self._held)
@@ -233,7 +233,15 @@ def _free_id(folder: Path) -> str:
     """Return the id of the run under way, numbered where it has reported before."""
     run = messages.run_id()
     ids = [run, *(f"{run}.{number:03d}" for number in range(2, KEPT))]
-    return next((each for each in ids if not (folder / f"{each}.json").exists()), ids[-1])
+    return next((each for each in ids if not os.path.lexists(folder / f"{each}.json")), ids[-1])
+
+
+def _has_folder(book: Path) -> bool:
+    """Tell whether a book is there; what a disk does not tell, the run itself will refuse."""
+    try:
+        return is_folder(book)
+    except CannotRead:
+        return False
 
 
 def _outcome(error: BaseException) -> str:

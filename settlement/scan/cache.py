@@ -145,17 +145,19 @@ class Writer:
         self._pieces.append((start, len(view), hashlib.sha256(view).hexdigest()))
         return len(self._pieces) - 1
 
-    def commit(self, key: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Write what the pieces are, flush all, and put the file in place."""
+    def commit(self, key: Mapping[str, Any], about: Mapping[str, Any]) -> int:
+        """Write what the pieces are, flush all, put the file in place; return its size."""
         tail = canonical_json({"key": key, "about": about, "pieces": self._pieces})
         with writing(self._path):
             self._file.write(tail + len(tail).to_bytes(8, "little") + _MAGIC)
             self._file.write(hashlib.sha256(tail).digest())
             self._file.flush()
             os.fsync(self._file.fileno())
+            size = self._file.tell()
             self._file.close()
             self._aside.replace(self._path)
             _flush_folder(self._path.parent)
+        return size
 
 
 class Reader:
@@ -490,9 +492,12 @@ class Cache:
                     where=str(self.folder),
                     cure="wait until it ends; a killed one holds nothing",
                 ) from error
+            except OSError as error:
+                raise _cannot_write(path, error) from error
             yield
         finally:
-            os.close(lock)
+            with contextlib.suppress(OSError):
+                os.close(lock)
 
     def forget(self, month: Month, key: Key) -> None:
         """Remove a key's entry, if there is one."""
@@ -530,11 +535,15 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotWrite(
-            f"cannot write the cache ({error.strerror or error})",
-            where=str(path),
-            cure="free 20 bytes for each call of the month; nothing else was touched",
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> CannotWrite:
+    return CannotWrite(
+        f"cannot write the cache ({error.strerror or error})",
+        where=str(path),
+        cure="free 20 bytes for each call of the month; nothing else was touched",
+    )
 
 
 def make_folder(folder: Path) -> None:
