@@ -55,56 +55,73 @@ def locked(book: Path) -> Iterator[None]:
     and so is the lock file: a refused run leaves the book as it was.
     """
     new = not is_folder(book)
-    lock = _acquire(book)
+    opened: list[int] = []
     try:
+        _acquire(book, opened)
         yield
     finally:
-        # In this order: once the lock file is gone, another run may begin.
-        with contextlib.suppress(OSError):
-            (book / DRAFTS).rmdir()
-        with contextlib.suppress(OSError):
-            (book / LOCK).unlink()
+        for lock in opened:
+            _leave(book, lock)
         if new:
             with contextlib.suppress(OSError):  # not empty: something was published
                 book.rmdir()
+
+
+def _leave(book: Path, lock: int) -> None:
+    """Remove what is empty and close the lock, if it is ours: a signal may come before it is."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(lock, book / LOCK):
+            # In this order: once the lock file is gone, another run may begin.
+            with contextlib.suppress(OSError):
+                (book / DRAFTS).rmdir()
+            (book / LOCK).unlink()
+    with contextlib.suppress(OSError):
         os.close(lock)
 
 
-def _acquire(book: Path) -> int:
-    """Open and lock the lock file; again if it was removed meanwhile by a leaving run."""
+def _acquire(book: Path, opened: list[int]) -> None:
+    """Open and lock the lock file; again if it was removed meanwhile by a leaving run.
+
+    What is open is in ``opened``, for whoever is interrupted.
+    """
     path = book / LOCK
     for left in reversed(range(_LOCK_TRIES)):
         try:
             _make_folder(book)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            opened.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            fcntl.flock(opened[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(opened[-1], path):
+                break
+            os.close(opened.pop())
+        except BlockingIOError as error:
+            raise _held(book, opened.pop()) from error
         except OSError as error:
             if isinstance(error, FileNotFoundError) and left:  # a leaving run removed the book
                 continue
             raise _cannot_write(path, error) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 4096, 0).decode(errors="replace").strip()
-            os.close(lock)
-            raise BookHeld(
-                f"another run holds the book: {holder or 'it has just begun'}",
-                where=str(book),
-                cure="wait until it ends; a killed run holds nothing",
-            ) from error
-        except OSError as error:
-            os.close(lock)
-            raise _cannot_write(path, error) from error
-        if _is_at(lock, path):
-            break
-        os.close(lock)
     else:
         raise BookHeld("the lock is taken and left all the time", where=str(path), cure="try again")
     began = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     command = " ".join(sys.argv)[:200]
     holder = f"process {os.getpid()} on {socket.gethostname()} since {began}: {command}"
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, holder.encode(errors="replace"), 0)
-    return lock
+    with contextlib.suppress(OSError):  # a courtesy to whoever comes meanwhile
+        os.ftruncate(opened[-1], 0)
+        os.pwrite(opened[-1], holder.encode(errors="replace"), 0)
+
+
+def _held(book: Path, lock: int) -> BookHeld:
+    """Say who holds the book, as the lock file tells."""
+    holder = ""
+    with contextlib.suppress(OSError):
+        holder = os.pread(lock, 4096, 0).decode(errors="replace").strip()
+    with contextlib.suppress(OSError):
+        os.close(lock)
+    return BookHeld(
+        f"another run holds the book: {holder or 'it has just begun'}",
+        where=str(book),
+        cure="wait until it ends; a killed run holds nothing",
+    )
 
 
 def _is_at(opened: int, path: Path) -> bool:
