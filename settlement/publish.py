@@ -35,7 +35,7 @@ from settlement.book import (
     render,
 )
 from settlement.draft import Draft
-from settlement.errors import BookHeld, CannotWrite, in_the_way
+from settlement.errors import BookHeld, CannotRead, CannotWrite, in_the_way
 from settlement.month import Month, instant_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def locked(book: Path) -> Iterator[None]:
     opened: list[int] = []
     try:
         _acquire(book, opened)
+        clear_drafts(book)
         yield
     finally:
         for lock in opened:
@@ -150,7 +151,7 @@ def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
     place = book.folder / str(draft.month) / f"r{draft.revision}"
     aside = book.folder / DRAFTS / f"{draft.month}-r{draft.revision}-{os.getpid()}"
     try:
-        clear_drafts(book.folder)
+        _flush_before(book)
         _make_folder(aside.parent)
         aside.mkdir()
         _write(aside, book, draft, now)
@@ -165,11 +166,7 @@ def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
                 cure="this file system seems not to know locks; look at: settle status",
             ) from error
         if standing:
-            raise CannotWrite(
-                f"published, but the disk refused to confirm it ({error.strerror or error})",
-                where=str(place),
-                cure="check the disk, then run: settle check",
-            ) from error
+            raise _unconfirmed(place, error) from error
         # What drafts are written into is looked at too: it may be no folder.
         raise _cannot_write(aside if in_the_way(aside.parent) else place, error) from error
     except BaseException:
@@ -179,13 +176,59 @@ def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
 
 
 def clear_drafts(book: Path) -> None:
-    """Remove what killed runs left in the drafts; the caller holds the lock."""
-    with contextlib.suppress(FileNotFoundError):
-        for left in (book / DRAFTS).iterdir():
+    """Remove what killed runs left in the drafts; the caller holds the lock.
+
+    Raises `CannotWrite`.
+    """
+    drafts = book / DRAFTS
+    try:
+        for left in drafts.iterdir():
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
             else:
                 left.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot_write(drafts / "…" if in_the_way(drafts) else drafts, error) from error
+
+
+def make_good(settlement: Settlement) -> None:
+    """Do what the run that published a settlement left undone, if it was killed then.
+
+    Its rename may not have been flushed, and must be before anybody is told that the month is
+    settled. Its lock file and drafts are removed, unless the book is held or read-only.
+
+    Raises:
+        CannotWrite: the disk refuses to confirm it.
+    """
+    try:
+        _flush_folder(settlement.folder.parent)
+    except OSError as error:
+        if error.errno not in _NOTHING_TO_FLUSH:
+            raise _unconfirmed(settlement.folder, error) from error
+    book = settlement.folder.parent.parent
+    if any(os.path.lexists(book / left) for left in (LOCK, DRAFTS)):
+        with contextlib.suppress(BookHeld, CannotRead, CannotWrite), locked(book):
+            pass
+
+
+_NOTHING_TO_FLUSH = {errno.EINVAL, errno.EROFS, errno.ENOTSUP}
+"""What file systems say that are only read."""
+
+
+def _flush_before(book: Book) -> None:
+    """Flush what must not be lost once another settlement follows upon it.
+
+    That is the rename before, if a kill came between it and its flush; and, for the first
+    settlement, the folders that hold the book, made by a run that may have been killed, too.
+    """
+    if book.settlements:
+        _flush_folder(book.settlements[-1].folder.parent)
+        return
+    for folder in book.folder.absolute().parents:
+        with contextlib.suppress(PermissionError):
+            _flush_folder(folder)
 
 
 def _write(aside: Path, book: Book, draft: Draft, now: datetime) -> None:
@@ -314,6 +357,14 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _unconfirmed(place: Path, error: OSError) -> CannotWrite:
+    return CannotWrite(
+        f"published, but the disk refused to confirm it ({error.strerror or error})",
+        where=str(place),
+        cure="check the disk, then run: settle check",
+    )
 
 
 def _cannot_write(path: Path, error: OSError) -> CannotWrite:

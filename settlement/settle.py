@@ -243,7 +243,14 @@ def run(
         CannotWrite: the file system refused; nothing was published.
     """
     messages.about(order.month)
-    journal = journal or Journal()
+    done = _settle(order, progress, warn, journal or Journal())
+    if done.outcome != "published":
+        publish.make_good(done.settlement)
+    return done
+
+
+def _settle(order: Order, progress: Progress, warn: Warn, journal: Journal) -> Done:
+    """Settle a month, or find that it stands."""
     _check_month(order)
     book = Book.open(order.book) if is_folder(order.book) else Book(order.book, ())
     _check_book(order, book)

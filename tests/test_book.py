@@ -152,3 +152,19 @@ def test_a_disk_that_does_not_tell_whether_there_are_contracts_is_said(
     done = fork("plan", "2026-02", "--prices", tmp_path / "price_book.toml", cwd=DATA.parent)
     assert (done.code, done.err.count("\n")) == (74, 1)
     assert "contracts.csv" in done.err
+
+
+def test_a_settled_month_is_cleared_up_after_the_run_that_was_killed(book: Path) -> None:
+    (book / ".drafts" / "2026-03-r1-99").mkdir(parents=True)
+    (book / ".lock").touch()
+    done = settle.run(order(book, "2026-02"))
+    assert done.outcome == "settled already"
+    assert sorted(child.name for child in book.iterdir()) == ["2026-01", "2026-02"]
+
+
+def test_what_another_run_is_writing_is_not_cleared_up(book: Path) -> None:
+    with publish.locked(book):
+        (book / ".drafts" / "2026-03-r1-99").mkdir(parents=True)
+        assert settle.run(order(book, "2026-02")).outcome == "settled already"
+        assert (book / ".drafts" / "2026-03-r1-99").exists()
+        publish.clear_drafts(book)
