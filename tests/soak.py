@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from settlement import ledger, tables
 from settlement.book import Book
 from settlement.month import Month
+from settlement.operations import attempts
 from tests.clockwork import PATIENCE, Clock, Service
 from tests.processes import settle, start
 
@@ -431,6 +432,9 @@ def judge(it: Soak, last: Month) -> None:
             same(book.months[month].table(table), other.months[month].table(table))
         same(*(debits(each, month) for each in (book, other)))
     same(book.open_holds(), other.open_holds())
+    for report in attempts.reports(it.book):
+        assert report.outcome not in {attempts.RUNNING, attempts.FAILED}, report
+        it.done[f"attempts {report.outcome}"] += 1
     it.done["settlements"] = len(book.settlements)
     it.done["revisions"] = len(again)
 
