@@ -121,6 +121,7 @@ META = [*STAMPS, 3]
         ([2, 4, 6], 9, "two things about column 'timestamp'"),
         ([2, 1, 6], 4, "two things about column 'request_id'"),
         ([2, 1, 10], {4: {}}, "two things about column 'request_id'"),
+        ([2, 1, 10], {1: b""}, "two things about column 'request_id'"),
         ([2, 4, 10, 8, 2], {3: {}}, "two things about column 'timestamp'"),
         ([2, 0, 5], 5, "schema is no tree"),
         ([2, 0, 5], 7, "damaged footer"),

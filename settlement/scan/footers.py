@@ -322,7 +322,7 @@ def _check_type(element: dict[int, Any]) -> None:
     agree = (old == _UTF8) == (_STRING in new)
     if _TIMESTAMP in new:
         agree = old - _MILLIS + 1 in new[_TIMESTAMP][2]
-    if not agree:
+    if not agree or not all(isinstance(about, dict) for about in new.values()):
         raise Broken(f"its footer says two things about column {element[4].decode()!r}")
 
 
