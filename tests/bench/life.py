@@ -2,15 +2,17 @@
 
     python -m tests.bench.life [MONTHS] [ACCOUNTS] [FOLDER]
 
-Every month is settled by a process of its own into one book, from a log that grows by a file a
-month and stays as a whole, as finance keeps it. Then `status`, `check` and a settlement that is
-done already are measured at a quarter, half, three quarters and the whole of the book. Of a few
-months the seconds of wall and processor and the peak of memory are printed, and what they are
-of month 2.
+Months are settled into one book from a log that grows by a file a month and stays as a whole. A
+quarter, a half, three quarters and the whole way through, `status`, `check` and a settlement that
+is done already are measured. In the end the last month is settled again and again in copies of
+the book as it was before, in turn with the second month of a book that has only one, so that
+whatever else the machine does meets both. Of each the median seconds of wall and processor
+and the peak of memory are printed.
 """
 
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,13 +26,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from settlement import settle
 from settlement.month import Month, months_from
+from settlement.prices import PriceBook
+from settlement.settle import Order
 from tests.processes import PROGRAM, ROOT, environment
 
 FIRST = Month(2016, 1)
 INTERFACES = ("CompareFace", "CreateFace", "SearchFaces")
-AROUND = 5
-"""Of how many months around one the median is taken: a single process tells little."""
+TURNS = 5
+"""How often the second and the last month are settled in turn."""
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -97,42 +103,54 @@ def middle(costs: Sequence[Cost]) -> Cost:
 
 
 def live(folder: Path, months: Sequence[Month], accounts: int) -> Iterator[tuple[str, Cost]]:
-    """Settle month after month; yield what each took, and at quarters what looking takes."""
-    quarters = {len(months) * part // 4 for part in (1, 2, 3, 4)}
+    """Settle every month but the last; yield at quarters what looking takes."""
+    prices = PriceBook.parse((folder / "prices.toml").read_bytes())
+    quarters = {len(months) * part // 4 for part in (1, 2, 3)} | {len(months) - 1}
     for number, month in enumerate(months, 1):
         write_log(folder / "logs", month, accounts)
-        yield f"run {number}", measured("run", str(month), cwd=folder)
+        if number == 2:
+            copied(folder, folder.with_name("young"))
+        if number < len(months):
+            settle.run(Order(month, str(folder / "logs"), folder / "book", prices, NOW))
         if number in quarters:
             for words in (["status"], ["check"], ["run", str(month)], ["show", str(month)]):
                 name = "again" if words[0] == "run" else words[0]
                 yield f"{name} {number}", measured(*words, cwd=folder)
 
 
-def report(costs: dict[str, Cost], months: int) -> Iterator[str]:
-    """Say what months cost, beside month 2, and what looking costs at the quarters."""
-    runs = [costs[f"run {number}"] for number in range(1, months + 1)]
-    second = middle(runs[1 : 1 + AROUND])
-    yield f"month 2    {second}"
-    for number in (months // 4, months // 2, months * 3 // 4, months):
-        cost = middle(runs[max(number - AROUND, 1) : number])
-        yield (
-            f"month {number:<4} {cost}   {cost.wall / second.wall:.2f} × the time, "
-            f"{cost.cpu / second.cpu:.2f} × the processor, {cost.memory / second.memory:.2f} × "
-            "the memory"
-        )
-    for name, cost in costs.items():
-        if not name.startswith("run"):
-            yield f"{name:10} {cost}"
+def copied(folder: Path, to: Path) -> Path:
+    """Copy a log and a book by links: what is published never changes."""
+    return Path(shutil.copytree(folder, to, copy_function=os.link))
+
+
+def in_turn(folder: Path, months: Sequence[Month]) -> tuple[list[Cost], list[Cost]]:
+    """Settle the second month of a young book and the last one of the old book, in turn."""
+    costs: tuple[list[Cost], list[Cost]] = ([], [])
+    for _ in range(TURNS):
+        for each, source, month in zip(
+            costs, (folder.with_name("young"), folder), (months[1], months[-1]), strict=True
+        ):
+            place = copied(source, folder.with_name("place"))
+            each.append(measured("run", str(month), cwd=place))
+            shutil.rmtree(place)
+    return costs
 
 
 def main(months: str = "120", accounts: str = "10000", place: str | None = None) -> None:
     """Live in a folder that is removed again."""
     every = list(months_from(FIRST, _after(FIRST, int(months) - 1)))
     with tempfile.TemporaryDirectory(dir=place) as name:
-        folder = Path(name)
+        folder = Path(name) / "old"
+        folder.mkdir()
         write_prices(folder / "prices.toml")
-        costs = dict(live(folder, every, int(accounts)))
-    print("\n".join(report(costs, len(every))))
+        for what, cost in live(folder, every, int(accounts)):
+            print(f"{what:10} {cost}", flush=True)
+        second, last = map(middle, in_turn(folder, every))
+    print(f"month 2    {second}")
+    print(
+        f"month {months:<4} {last}   {last.wall / second.wall:.2f} × the time, "
+        f"{last.cpu / second.cpu:.2f} × the processor, {last.memory / second.memory:.2f} × memory"
+    )
 
 
 def _after(month: Month, months: int) -> Month:
