@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement.errors import CannotWrite
+from settlement.ledger import KINDS
 from settlement.money import UNIT_DIGITS, UNITS_PER_ONE, exact_sum, text
 from settlement.tables import (
     ENTRIES,
@@ -53,6 +54,8 @@ _COMPUTED = r"^\x00*[=+\-@\t\r]"
 _QUOTED = r'[\x00-\x1f\x7f",;]|^ | $|^$'
 """What must stand in quotes, and what readers would trim, split or take for null."""
 _FOUR_DIGITS = np.array([f"{number:04d}" for number in range(10_000)], "S4")
+
+_AMOUNT = next(column for column in ENTRIES.columns if column.name == "amount")
 
 Source: TypeAlias = "pa.Table | pa.RecordBatchReader"
 """A published table, whole or read as it is written."""
@@ -101,14 +104,16 @@ def write_csv(table: Table, published: Source, path: Path) -> dict[str, Any]:
 
     Columns stand in the table's order under ``中文名 english_key``. Null is an empty cell.
     Summed are calls (integers), amounts and payables (decimal text); a price, a tier or a
-    sequence means nothing as a sum. Raises `WrongTable` for other columns than the declared
-    ones, `CannotWrite` where the path cannot be written.
+    sequence means nothing as a sum. Entries are summed by kind too, for they run both ways.
+    Raises `WrongTable` for other columns than the declared ones, `CannotWrite` where the path
+    cannot be written.
     """
     if not published.schema.equals(table.published):
         raise WrongTable(f"{table.name}: the columns to export are not the declared ones")
     columns = (*STAMP, *table.columns)
     header = _BOM + ",".join(f"{column.label} {column.name}" for column in columns) + "\r\n"
     sums = {column: 0 for column in columns if _is_summed(column)}
+    by_kind = dict.fromkeys(KINDS, 0) if table is ENTRIES else {}
     rows, checksum = 0, sha256()
     with _durable(path) as write:
         _hash_and_write(header.encode(), checksum, write)
@@ -116,9 +121,18 @@ def write_csv(table: Table, published: Source, path: Path) -> dict[str, Any]:
             rows += batch.num_rows
             for column in sums:
                 sums[column] += _sum(column, batch[column.name])
+            for kind in by_kind:
+                by_kind[kind] += _sum(
+                    _AMOUNT, batch.filter(pc.equal(batch["kind"], kind))["amount"]
+                )
             _hash_and_write(_csv(columns, batch), checksum, write)
     shown = {column.name: _total(column, total) for column, total in sums.items()}
-    return {"rows": rows, "sums": shown, "sha256": checksum.hexdigest()}
+    kinds = {kind: _total(_AMOUNT, total) for kind, total in by_kind.items()}
+    return (
+        {"rows": rows, "sums": shown}
+        | ({"sums_by_kind": kinds} if kinds else {})
+        | {"sha256": checksum.hexdigest()}
+    )
 
 
 def _batches(published: Source) -> Iterator[pa.RecordBatch]:
