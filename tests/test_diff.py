@@ -235,7 +235,7 @@ def test_a_plan_shows_before_publishing_what_the_diff_shows_after(world: Path, f
     planned = run(fork, world, "plan 2026-01 --revise --json").json["diff"]
     assert run(fork, world, "run 2026-01 --revise --reason late").code == 0
     found = run(fork, world, "diff 2026-01 --json").json
-    assert found.pop("month") == "2026-01"
+    assert (found.pop("month"), found.pop("reason")) == ("2026-01", "late")
     assert found["after"] == "r2"
     assert planned | {"after": "r2"} == found
     assert [file["file"] for file in found["inputs"]["came"]] == ["late.parquet"]

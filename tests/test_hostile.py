@@ -160,6 +160,14 @@ def test_values_are_kept_in_the_tables_as_they_are(settled: Place) -> None:
     assert all("\x1b]0;title\x07\u202e\n" in name for name in rejects["request_id"].to_pylist())
 
 
+def test_why_a_month_was_revised_is_shown(settled: Place) -> None:
+    said = "because \\x1b[31mof\\u202e\\nthis"
+    assert f"reason   {said}" in settled("show", "2026-02").out.splitlines()
+    assert f"reason: {said}" in settled("diff", "2026-02").out.splitlines()
+    described = settled("diff", "2026-02", "--json").json
+    assert described["reason"] == "because \x1b[31mof\u202e\nthis"
+
+
 COMMANDS = """
     status
     status --late

@@ -108,6 +108,8 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
             return
         manifest = settlement.manifest
         shared.tell(f"{settlement.name}: published {manifest['created_at']}, {settlement.folder}")
+        if reason := manifest["options"].get("reason"):
+            shared.tell(f"reason   {safe(reason)}")
         shared.tell(summary(manifest, settlement.price_book.currency.code))
         return
     from settlement.show import accounts
@@ -153,7 +155,10 @@ def diff(month: Month, before: int | None, after: int | None, book: Path, as_jso
     ]
     found = compare(*sides)
     if as_json:
-        shared.print_json({"month": str(month)} | diffs.described(found))
+        shared.print_json(
+            {"month": str(month), "reason": found.after.options.get("reason")}
+            | diffs.described(found)
+        )
     else:
         shared.tell(f"{month}: {found.before.name} → {found.after.name}")
         shared.tell(diffs.shown(found))

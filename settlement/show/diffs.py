@@ -96,8 +96,9 @@ def _amounts(before: int, after: int, digits: int) -> dict[str, str]:
 
 def shown(diff: Diff) -> str:
     """Return a diff for a person, the largest changes first."""
-    parts = list(_parts(diff))
-    return "\n".join(parts) if parts else "nothing differs"
+    reason = diff.after.options.get("reason")
+    parts = list(_parts(diff)) or ["nothing differs"]
+    return "\n".join([f"reason: {safe(reason)}", *parts] if reason else parts)
 
 
 def _parts(diff: Diff) -> Iterator[str]:
