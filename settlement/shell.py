@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import shell_complete
 
 from settlement.errors import (
     BadConfig,
@@ -278,8 +279,12 @@ def main(
 ) -> NoReturn:
     """Run a command of this name as a program, and leave with its exit code.
 
-    ``stamped`` lines of text begin with instant, run and month, as those of a service do.
+    ``stamped`` lines of text begin with instant, run and month, as those of a service do. Where
+    a shell asks (``_SETTLE_COMPLETE``), it completes a line instead.
     """
+    asked = f"_{name.upper()}_COMPLETE"
+    if os.environ.get(asked):
+        sys.exit(shell_complete(with_common(command), {}, name, asked, os.environ[asked]))
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by whoever started us
             signal.signal(number, interrupt)

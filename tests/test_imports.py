@@ -62,6 +62,7 @@ shell
 operations.telling
 operations.rounds operations.stop
 operations.service
+commands.completing
 commands.shared
 commands.attempting commands.keeping commands.looking commands.sampling commands.serving
 commands.settings

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from settlement import shell
-from settlement.commands import shared
+from settlement.commands import completing, shared
 from settlement.month import Month
 from settlement.operations import attempts, values
 from settlement.operations.attempts import Report
@@ -16,8 +16,14 @@ from settlement.terminal import laid
 
 @click.command()
 @shell.options(
-    click.argument("run", required=False, metavar="[ID]"),
-    click.option("--month", type=values.month_of, metavar="YYYY-MM", help="only of this month"),
+    click.argument("run", required=False, metavar="[ID]", shell_complete=completing.runs),
+    click.option(
+        "--month",
+        type=values.month_of,
+        metavar="YYYY-MM",
+        shell_complete=completing.settled_months,
+        help="only of this month",
+    ),
     click.option(
         "--limit",
         type=click.IntRange(1),

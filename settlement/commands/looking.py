@@ -7,7 +7,7 @@ import click
 
 from settlement import shell
 from settlement.book import Book, Settlement
-from settlement.commands import shared
+from settlement.commands import completing, shared
 from settlement.month import Month, last_ended, months_between
 from settlement.operations import values
 from settlement.report import aligned, grouped, safe, summary
@@ -123,7 +123,12 @@ def show(month: Month | None, account: str | None, book: Path, as_json: bool) ->
 
 @click.command()
 @shell.options(
-    click.argument("month", type=values.month_of, metavar="MONTH"),
+    click.argument(
+        "month",
+        type=values.month_of,
+        metavar="MONTH",
+        shell_complete=completing.settled_months,
+    ),
     *(
         click.argument(name, type=values.revision_of, required=False, metavar=f"[{label}]")
         for name, label in (("before", "rA"), ("after", "rB"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from settlement import shell
-from settlement.commands import shared
+from settlement.commands import completing, shared
 from settlement.month import Month, last_ended
 from settlement.operations import telling, values
 from settlement.report import seconds, summary
@@ -20,6 +20,7 @@ _months = click.argument(
     required=False,
     metavar="[MONTH | FIRST..LAST]",
     envvar="SETTLE_MONTH",
+    shell_complete=completing.due_months,
 )
 _ordering = shell.options(
     shell.logs,
@@ -40,7 +41,7 @@ _ordering = shell.options(
 
 @click.command()
 @shell.options(
-    shared.month,
+    shared.month_due,
     shell.logs,
     shell.book,
     shell.prices,
@@ -184,7 +185,7 @@ def _done(done: "Done") -> dict[str, Any]:
 
 
 @click.command()
-@shared.month
+@shared.month_due
 @_ordering
 @_revise
 @click.option(

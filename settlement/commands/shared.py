@@ -9,13 +9,27 @@ import click
 
 from settlement import shell
 from settlement.book import Book, Settlement
+from settlement.commands import completing
 from settlement.errors import MissingInput
 from settlement.month import Month, last_ended
 from settlement.operations import values
 from settlement.report import json_text, safe
 
 month = click.argument(
-    "month", type=values.month_of, required=False, metavar="[MONTH]", envvar="SETTLE_MONTH"
+    "month",
+    type=values.month_of,
+    required=False,
+    metavar="[MONTH]",
+    envvar="SETTLE_MONTH",
+    shell_complete=completing.settled_months,
+)
+month_due = click.argument(
+    "month",
+    type=values.month_of,
+    required=False,
+    metavar="[MONTH]",
+    envvar="SETTLE_MONTH",
+    shell_complete=completing.due_months,
 )
 as_json = click.option(
     "--json", "as_json", is_flag=True, envvar="SETTLE_JSON", help="print one JSON object"

@@ -303,7 +303,7 @@ def reports(book: Path) -> list[Report]:
         CannotRead: the file system refused to read.
     """
     found = []
-    for name in _readable_ids(book):
+    for name in ids(book):
         with contextlib.suppress(BadInput, FileNotFoundError):  # removed meanwhile
             found.append(_read(book / FOLDER / f"{name}.json"))
     return sorted(found, key=lambda each: (each.started, each.id), reverse=True)
@@ -317,7 +317,7 @@ def report(book: Path, name: str) -> Report:
         BadInput: there are several, or it is no report.
         CannotRead: the file system refused to read.
     """
-    found = [each for each in _readable_ids(book) if each.startswith(name)]
+    found = [each for each in ids(book) if each.startswith(name)]
     if name in found:
         found = [name]
     if len(found) > 1:
@@ -331,7 +331,8 @@ def report(book: Path, name: str) -> Report:
         ) from error
 
 
-def _readable_ids(book: Path) -> list[str]:
+def ids(book: Path) -> list[str]:
+    """Return the ids of a book's reports, the newest first; raises `CannotRead`."""
     try:
         return _ids(book / FOLDER)
     except OSError as error:
