@@ -5,7 +5,7 @@ One in so many of the cases that ``make faults-input`` runs through.
 
 import pytest
 
-from tests.damage import ALLOWED, WRITERS, sweep
+from tests.damage import ALLOWED, WRITERS, flips, outcomes, sound, sweep
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,13 @@ def test_damage_is_harmless_or_refused(writer: str, area: str, step: int) -> Non
     for damage, outcome in sweep(writer, area, step):
         assert outcome.kind in ALLOWED[writer, area], (damage.label, outcome)
         kinds.add(outcome.kind)
+    assert "refused" in kinds
+
+
+@pytest.mark.parametrize("at", [243, 351])
+def test_a_code_beyond_its_dictionary_is_no_bug(at: int) -> None:
+    """Arrow passes such codes on where pages have no checksums."""
+    raw = sound("indexed")
+    kinds = {outcome.kind for _, outcome in outcomes(raw, flips(raw, at, at + 1), quick=True)}
+    assert kinds <= ALLOWED["indexed", "pages"]
     assert "refused" in kinds

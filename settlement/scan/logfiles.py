@@ -673,8 +673,12 @@ class _Seen:
         self._bounds: list[int] = []
 
     def add(self, column: pa.Array) -> None:
-        """Look at some cells: how many nulls, and the bounds of signed numbers."""
+        """Look at some cells: nulls, and bounds; raises `ValueError` for codes of nothing."""
         self._nulls += column.null_count
+        if pa.types.is_dictionary(column.type):
+            highest = pc.max(column.indices).as_py()
+            if highest is not None and highest >= len(column.dictionary):
+                raise ValueError("a code beyond its dictionary")
         if pa.types.is_timestamp(column.type):
             column = column.view(pa.int64())
         if pa.types.is_signed_integer(column.type):
