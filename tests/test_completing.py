@@ -19,8 +19,8 @@ SHELLS = {
     ),
     "zsh": (
         'compdef() { :; }; eval "$(_SETTLE_COMPLETE=zsh_source settle)";'
-        "compadd() { print -l $completions; };"
-        "_describe() { for each in $completions_with_descriptions; do print ${each%%:*}; done; };"
+        "compadd() { print -rl -- $completions; };"
+        "_describe() { print -rl -- ${completions_with_descriptions%%:*}; };"
         "words=(${(s: :)1}); [[ $1 == *' ' ]] && words+=(''); CURRENT=${#words};"
         "_settle_completion"
     ),
