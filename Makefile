@@ -8,7 +8,7 @@ PRICES ?= data/price_book.toml
 EXPORTS ?= data/exports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup settle schedule demo test test-long soak faults-input lint lock bench bench-scale mutants clean \
+.PHONY: help setup settle schedule demo test test-long soak faults faults-input lint lock bench bench-scale mutants clean \
         setup-spark test-spark spark-cluster spark-stop spark-trial
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ test-long: setup  ## the random months again, many more of them
 
 soak: setup  ## live through 36 months of the service with kills, held books and late files: make soak MONTHS=36 SEED=1
 	@$(BIN)/python -m tests.soak $(if $(MONTHS),--months $(MONTHS)) $(if $(SEED),--seed $(SEED))
+
+faults: setup  ## kill, refuse, cut the power and crowd at every point there is (needs strace)
+	@$(BIN)/python -m tests.faults --json data/faults/result.json
 
 faults-input: setup  ## damage small logs in every way: flipped bits, truncations (10 minutes; STEP=3 tries a third)
 	@$(BIN)/python -m tests.damage $(if $(STEP),--step $(STEP))
