@@ -196,7 +196,8 @@ class Attempt:
         if makes_book or _has_folder(self._book):
             self._write(report)
         if self._held is not None:
-            os.close(self._held)
+            with contextlib.suppress(OSError):  # the lock goes with it, whatever a disk says
+                os.close(self._held)
             self._held = None
         return report
 
