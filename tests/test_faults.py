@@ -1,7 +1,7 @@
 """Faults at many points, by the harness in ``tests/faults``; `make faults` tries all of them.
 
-Here are a third of the points at which a disk is changed, a few states of a disk whose power was lost, and
-two crowds; and, of the harness itself, that its disk forgets and that it reads strace.
+Here are a third of the points at which a disk is changed, a few states of a disk whose power was
+lost, and two crowds; and, of the harness itself, that its disk forgets and that it reads strace.
 """
 
 import json
