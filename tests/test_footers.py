@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from settlement.scan import footers
+from settlement.scan import footers, logfiles
 from settlement.scan.footers import Broken, Encrypted, Footer, Stated
 from settlement.scan.thrift import struct
 from tests.damage import WRITERS, footer_start, sound
@@ -214,3 +214,19 @@ def test_an_index_that_agrees_makes_sure() -> None:
 def test_an_index_that_does_not_is_refused(raw: bytes) -> None:
     with pytest.raises(Broken):
         footers.with_index(Stated(-5, 9, 2), raw)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Shanghai"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize(
+    "form", [{}, {"version": "1.0"}, {"coerce_timestamps": "ms"}, {"version": "2.4"}]
+)
+def test_units_that_a_writer_changed_are_no_contradiction(
+    tmp_path: Path, unit: str, zone: str | None, form: dict[str, str]
+) -> None:
+    """Parquet has no seconds, and old versions no nanoseconds: Arrow says so in its own form."""
+    instants = pa.array([0], pa.int64()).cast(pa.timestamp(unit, zone))
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"timestamp": instants}), path, **form)
+    (file,) = logfiles.find(str(path)).files
+    assert file.types["timestamp"] == pq.read_schema(path).field("timestamp").type

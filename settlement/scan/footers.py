@@ -85,7 +85,8 @@ def _breaking() -> Iterator[None]:
 class Leaf:
     """A column that holds values: its path from the root of the schema, and their type.
 
-    ``is_flat`` says that it lies at the root and has one value a row, or a null.
+    ``is_flat`` says that it lies at the root and has one value a row, or a null;
+    ``is_typed_twice`` that both the old and the new form of its type are there.
     """
 
     path: list[bytes]
@@ -93,6 +94,7 @@ class Leaf:
     is_flat: bool
     is_repeated: bool
     is_nullable: bool
+    is_typed_twice: bool
 
     @property
     def name(self) -> str:
@@ -309,7 +311,8 @@ def _leaves(elements: list[dict[int, Any]]) -> Iterator[Leaf]:
         is_flat = not path and repetition != _REPEATED
         if not 0 <= element[1] < len(PHYSICAL):
             raise Broken("has a damaged footer (a column of an unknown type)")
-        yield Leaf(own, element[1], is_flat, is_repeated, is_nullable)
+        is_typed_twice = 6 in element and 10 in element
+        yield Leaf(own, element[1], is_flat, is_repeated, is_nullable, is_typed_twice)
     if at != len(elements):
         raise Broken("has a damaged footer (its schema is no tree)")
 

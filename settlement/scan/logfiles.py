@@ -394,7 +394,8 @@ def _read_footer(filesystem: pafs.FileSystem, found: _Found, own: Mapping[str, s
             end = _End.of(source, found)
             footer = footers.read(end.footer[:-8], found.size - len(end.footer), own["timestamp"])
             groups = tuple(_row_groups(found, footer, end))
-        schema = _schema_of(footer.without_groups(), tuple(own.values()))
+        sure = frozenset(leaf.name for leaf in footer.leaves if leaf.is_typed_twice)
+        schema = _schema_of(footer.without_groups(), tuple(own.values()), sure)
     names = schema.names
     return LogFile(
         found.name,
@@ -489,10 +490,15 @@ def _span(stamps: Stated, end: _End) -> Span:
 
 
 @lru_cache(maxsize=256)
-def _schema_of(raw: bytes, own: tuple[str, ...]) -> pa.Schema:
+def _schema_of(raw: bytes, own: tuple[str, ...], sure: frozenset[str]) -> pa.Schema:
     """Return the types that Arrow reads the columns of a file as; many files have the same.
 
     Writers that know Arrow say them again in Arrow's own form; both must mean the same.
+
+    Args:
+        raw: the footer without its row groups.
+        own: the names of the log's columns.
+        sure: the columns whose types are said twice already.
     """
     opened = pq.ParquetFile(pa.BufferReader(raw), coerce_int96_timestamp_unit="us")
     found, again = opened.schema_arrow, (opened.metadata.metadata or {}).get(_ARROW)
@@ -500,30 +506,30 @@ def _schema_of(raw: bytes, own: tuple[str, ...]) -> pa.Schema:
         return found
     said = pa.ipc.read_schema(pa.BufferReader(b64decode(again)))
     leaves = map(opened.schema.column, range(len(opened.schema)))
-    columns = {column.path: column for column in leaves}
+    physical = {column.path: column.physical_type for column in leaves}
     for name in own:
-        if name not in columns or said.names.count(name) != 1 or found.names.count(name) != 1:
+        if name not in physical or said.names.count(name) != 1 or found.names.count(name) != 1:
             continue
         one, other = found.field(name), said.field(name)
-        if one.nullable != other.nullable or not _agree(one.type, other.type, columns[name]):
+        if physical[name] == "INT96":  # has no type but its width
+            continue
+        if one.nullable != other.nullable or not _agree(one.type, other.type, name in sure):
             raise footers.Broken(f"its footer says two things about column {name!r}")
     return found
 
 
-def _agree(kind: pa.DataType, said: pa.DataType, column: pq.ColumnSchema) -> bool:
-    """Whether a column's type means what Arrow's own form of the schema says.
+def _agree(kind: pa.DataType, said: pa.DataType, is_sure: bool) -> bool:
+    """Tell whether a column's type means what Arrow's own form of the schema says.
 
-    A coarser unit than that is ordinary if the column's old type says it again.
+    Writers make units coarser, and seconds, which Parquet lacks, finer: then the unit is
+    another than Arrow's form says, and must be said twice besides.
     """
     one, other = plain_type(kind), plain_type(said)
     if is_text(one) or is_text(other):
         return is_text(one) and is_text(other)
     if not pa.types.is_timestamp(one) or not pa.types.is_timestamp(other):
         return True
-    if column.physical_type != "INT64":
-        return True
-    units_agree = one.unit == other.unit or column.converted_type != "NONE"
-    return units_agree and (one.tz is None) == (other.tz is None)
+    return (is_sure or one.unit == other.unit) and (one.tz is None) == (other.tz is None)
 
 
 # ---------------------------------------------------------------- what is refused
