@@ -238,12 +238,12 @@ def test_check_finds_contracts_where_none_were_published(world: World) -> None:
     (world.settlement() / "contracts.csv").write_text(CONTRACTS, "utf-8")
     checked = world("check")
     assert checked.code == 65
-    assert "contracts.csv was not published there" in checked.err
+    assert "contracts.csv: was not published there" in checked.err
 
 
 REFUSED = {
     "absent": ("run 2026-01 --contracts nowhere.csv", 66, "nowhere.csv: no such contracts file"),
-    "a folder": ("run 2026-01 --contracts logs", 74, "logs: cannot read"),
+    "a folder": ("run 2026-01 --contracts logs", 74, "logs: is a folder"),
     "both": ("run 2026-01", 78, "both contracts.csv and contracts.parquet"),
     "both, planned": ("plan 2026-01", 78, "keep one of them, or name it with --contracts"),
     "wrong": ("run 2026-01 --contracts wrong.csv", 65, "wrong.csv, row 2, column discount: '15%'"),
