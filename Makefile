@@ -39,7 +39,7 @@ schedule: setup  ## run the service that settles every month that is over
 	@$(BIN)/python -m jobs.scheduler --logs $(LOGS) --book $(BOOK) --prices $(PRICES)
 
 test: setup lint  ## everything CI runs: lint, types, tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-long: setup  ## the random months again, many more of them
 	@SETTLE_TEST_EXAMPLES=2000 $(BIN)/python -m pytest --timeout 0 tests/test_random_months.py
