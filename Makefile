@@ -8,7 +8,7 @@ PRICES ?= data/price_book.toml
 EXPORTS ?= data/exports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup settle schedule demo test test-long soak faults faults-input lint lock bench bench-scale mutants clean \
+.PHONY: help setup settle schedule demo test test-long soak faults faults-input lint lock bench bench-scale mutants fuzz clean \
         setup-spark test-spark spark-cluster spark-stop spark-trial
 
 help:  ## list the targets
@@ -84,6 +84,17 @@ mutants: $(BIN)/.mutants  ## change the core in a thousand small ways: which cha
 	@CI=true $(BIN)/mutmut run
 	@$(BIN)/mutmut results
 
+$(BIN)/.fuzz: $(BIN)/.ready requirements-fuzz.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@touch $@
+
+FUZZ_SECONDS ?= 60
+fuzz: $(BIN)/.fuzz  ## hand the readers of files bytes that reach ever more of them: make fuzz FUZZ_SECONDS=60
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	  || { echo "fuzzing is left out: atheris has no wheel for this Python or machine" >&2; exit 0; }; \
+	for target in prices contracts footers settings; do \
+	  echo "$$target"; $(BIN)/python -m tests.fuzz $$target --seconds $(FUZZ_SECONDS) || exit 1; done
+
 $(BIN)/.bench: $(BIN)/.ready requirements-bench.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
@@ -107,6 +118,8 @@ lock: setup  ## renew the locks (needs uv)
 	  --constraint requirements.lock --group pyproject.toml:bench -o requirements-bench.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --constraint requirements.lock --group pyproject.toml:mutants -o requirements-mutants.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --constraint requirements.lock --group pyproject.toml:fuzz -o requirements-fuzz.lock
 	@echo "pyspark>=4.0,<5" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header - -o requirements-spark.lock
 
