@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement.errors import BadInput
+from settlement.scan import footers
 
 if TYPE_CHECKING:
     from settlement.money import Ints
@@ -244,15 +245,16 @@ def _parquet(
     import pyarrow.parquet as pq
 
     try:
+        _check_footer(raw)
         table = pq.read_table(pa.BufferReader(raw))
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        names = table.column_names
+    except Exception as error:  # a damaged file makes Arrow raise far more than its own errors
+        said = (str(error) or type(error).__name__).splitlines()[0]
         raise BadInput(
-            f"not readable as Parquet ({str(error).splitlines()[0]})",
-            where=name,
-            cure="write it again",
+            f"not readable as Parquet ({said})", where=name, cure="write it again"
         ) from error
-    _check_columns(table.column_names, name, columns, required)
+    _check_columns(names, name, columns, required)
     for field in table.schema:
         inner = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if inner not in _TEXTS:
@@ -262,5 +264,13 @@ def _parquet(
                 cure="write every column as text, so that nothing is lost of 00042 or 0.10",
             )
     text = pa.large_string()
-    cells = {each: pc.fill_null(table[each].cast(text), "") for each in table.column_names}
+    cells = {each: pc.fill_null(table[each].cast(text), "") for each in names}
     return pa.table(cells), np.arange(1, len(table) + 1, dtype=np.int64)
+
+
+def _check_footer(raw: bytes) -> None:
+    """Refuse a footer by which Arrow might end the process, or read something else."""
+    begin = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+    if raw[-4:] != footers.MAGIC or begin < len(footers.MAGIC):
+        raise footers.Broken("it does not end as Parquet does")
+    footers.read(raw[begin:-8], begin)

@@ -17,7 +17,8 @@ report columns
 operations.messages
 progress
 spark.cluster
-month money
+month money scan.thrift
+scan.footers
 sheets operations.values
 operations.settings
 operations.config
@@ -27,8 +28,8 @@ difference contracts
 rating invoicing ledger
 repricing
 laws
-scan.stamps scan.texts scan.scratch scan.memory scan.thrift
-scan.hashing scan.pages scan.footers counting.finder
+scan.stamps scan.texts scan.scratch scan.memory
+scan.hashing scan.pages counting.finder
 counting.keys
 dedup
 scan.names
