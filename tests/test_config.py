@@ -135,6 +135,7 @@ REFUSED = [
     ("book = ''", "book: empty"),
     ("book = ", "not TOML"),
     ("book = 'a'\nbook = 'b'", "not TOML"),
+    ("book = " + "[" * 600, "settlement.toml: nested too deep; write it flat"),
 ]
 
 

@@ -76,6 +76,8 @@ def read(named: Path | None) -> Config:
     except ValueError as error:  # not UTF-8, or not TOML
         said = " ".join(str(error).split())
         raise BadConfig(f"not TOML ({said})", where=str(path), cure="mend it") from error
+    except RecursionError as error:
+        raise BadConfig("nested too deep", where=str(path), cure="write it flat") from error
     found = dict(_settings(table, str(path)))
     lines = _lines(text)
     return Config(
