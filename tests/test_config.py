@@ -135,6 +135,8 @@ REFUSED = [
     ("book = ''", "book: empty"),
     ("book = ", "not TOML"),
     ("book = 'a'\nbook = 'b'", "not TOML"),
+    ("[limits]\ntotal = 1e9999999999999999999", "not TOML (a number with so large an exponent)"),
+    ("[counting]\nthreads = 0x" + "f" * 3600, "counting.threads: so large a number will not do"),
     ("book = " + "[" * 600, "settlement.toml: nested too deep; write it flat"),
 ]
 

@@ -14,7 +14,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from settlement.operations.settings import (
 
 FILE = "settlement.toml"
 """The file that is read from the working folder where none is named."""
+_SEE = "see: settle config"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def read(named: Path | None) -> Config:
     path = named or Path(FILE)
     try:
         text = path.read_bytes().decode()
-        table = tomllib.loads(text, parse_float=Decimal)
+        table = tomllib.loads(text, parse_float=_decimal)
     except (FileNotFoundError, NotADirectoryError) as error:
         if named is None:
             return Config()
@@ -85,6 +86,13 @@ def read(named: Path | None) -> Config:
         {setting.name: _taken(setting, value, path) for setting, value in found.items()},
         {setting.name: _place(path, setting.key, lines) for setting in found},
     )
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:  # no ValueError, though it is one
+        raise ValueError("a number with so large an exponent") from error
 
 
 def _settings(
@@ -126,10 +134,14 @@ def _nearest(key: str, *, is_section: bool) -> str:
 def _taken(setting: Setting, value: Any, path: Path) -> Any:
     """Return a value as click takes it; refuse one of another kind, or that cannot be meant."""
     where = f"{path}, {setting.key}"
+    try:
+        written = str(value)
+    except ValueError as error:  # Python refuses to write a number of thousands of digits
+        raise BadConfig("so large a number will not do", where=where, cure=_SEE) from error
     if not _is(setting.kind, value):
-        said = str(value).lower() if isinstance(value, bool) else repr(value)
-        said = str(value) if isinstance(value, Decimal) else said
-        raise BadConfig(f"{said} is not {setting.kind}", where=where, cure="see: settle config")
+        said = written.lower() if isinstance(value, bool) else repr(value)
+        said = written if isinstance(value, Decimal) else said
+        raise BadConfig(f"{said} is not {setting.kind}", where=where, cure=_SEE)
     if setting.kind == FLAG:
         return value
     if setting.kind == TABLE:
@@ -155,7 +167,7 @@ def _check(setting: Setting, text: str, where: str) -> None:
     except (click.BadParameter, BadConfig) as error:
         said = error.what if isinstance(error, BadConfig) else error.format_message()
         said = said.removeprefix("Invalid value: ").rstrip(".")
-        raise BadConfig(said, where=where, cure="see: settle config") from error
+        raise BadConfig(said, where=where, cure=_SEE) from error
 
 
 def _is(kind: str, value: Any) -> bool:
