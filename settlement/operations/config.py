@@ -162,6 +162,8 @@ def _taken(setting: Setting, value: Any, path: Path) -> Any:
 
 
 def _check(setting: Setting, text: str, where: str) -> None:
+    if "\0" in text:  # an option and a variable cannot have one, nor can a path or a command
+        raise BadConfig("a NUL character in it", where=where, cure="take it out")
     try:
         click.types.convert_type(setting.reader).convert(text, None, None)
     except (click.BadParameter, BadConfig) as error:
