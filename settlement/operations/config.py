@@ -184,7 +184,7 @@ def _is(kind: str, value: Any) -> bool:
     return isinstance(value, allowed.get(kind, (str,)))
 
 
-_SECTION = re.compile(r"\s*\[\s*([\w.\s\"'-]+?)\s*\]")
+_SECTION = re.compile(r"\s*\[([\w.\s\"'-]+)\]")
 _KEY = re.compile(r"\s*([\w.\"'-]+)\s*=")
 
 
