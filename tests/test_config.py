@@ -135,6 +135,10 @@ REFUSED = [
     ("book = ''", "book: empty"),
     ("book = ", "not TOML"),
     ("book = 'a'\nbook = 'b'", "not TOML"),
+    (
+        "[schedule]\nretry_factor = nan",
+        "schedule.retry_factor: 'NaN' is not a number from 1 to 100",
+    ),
     ('book = "a\\u0000b"', "book: a NUL character in it; take it out"),
     ("[limits]\ntotal = 1e9999999999999999999", "not TOML (a number with so large an exponent)"),
     ("[counting]\nthreads = 0x" + "f" * 3600, "counting.threads: so large a number will not do"),

@@ -166,7 +166,7 @@ SETTINGS = (
     ),
     Setting(
         "schedule.retry_factor", NUMBER, "how many times longer each further wait is", "2",
-        reader=click.FloatRange(1, 100), metavar="NUMBER",
+        reader=values.multiple_of, metavar="NUMBER",
     ),
     Setting(
         "schedule.retry_longest", NUMBER, "the longest wait", "1h", reader=values.seconds_of,

@@ -86,6 +86,14 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
+def multiple_of(text: str) -> float:
+    """Read an option that says how many times as long, from 1 to 100; NaN is neither."""
+    plain = re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{1,6})?", text)
+    if not plain or not 1 <= float(text) <= 100:
+        raise click.BadParameter(f"{text!r} is not a number from 1 to 100, such as 2")
+    return float(text)
+
+
 def schedule_of(text: str) -> Cron:
     """Read an option that says when: a time of day, ``02:00``, or five cron fields."""
     try:
