@@ -12,7 +12,7 @@ from settlement.errors import BadInput
 from settlement.ledger import HOLDS
 from settlement.month import Month
 from settlement.prices import Freeze
-from settlement.tables import ENTRIES, INVOICES
+from settlement.tables import ENTRIES, INVOICES, WrongTable
 from tests.drawn import drawn
 
 CNY = money.currency("CNY")
@@ -120,6 +120,20 @@ def test_a_bill_of_zero_gives_the_hold_back_and_makes_none() -> None:
     )
     same(settled(FEBRUARY, zero, JANUARY_HOLDS), expected)
     assert ledger.open_holds([JANUARY_ENTRIES, expected]).empty
+
+
+def test_an_account_has_at_most_as_many_entries_as_can_be_numbered() -> None:
+    most = 2**15 - 1
+    held = pd.DataFrame(
+        {
+            "account_id": pd.array(["anna"] * (most + 1), dtype="str"),
+            "hold_month": pd.array(["2026-01"] * (most + 1), dtype="str"),
+            "amount": [1_000_000] * (most + 1),
+        }
+    )
+    assert ledger.entries({"unfreeze": held[:most]})["sequence"].iloc[-1] == most
+    with pytest.raises(WrongTable, match="^an account has more entries than can be numbered$"):
+        ledger.entries({"unfreeze": held})
 
 
 def test_an_account_that_always_is_free_has_no_entries() -> None:
