@@ -132,7 +132,7 @@ def test_an_account_has_at_most_as_many_entries_as_can_be_numbered() -> None:
         }
     )
     assert ledger.entries({"unfreeze": held[:most]})["sequence"].iloc[-1] == most
-    with pytest.raises(WrongTable, match="^an account has more entries than can be numbered$"):
+    with pytest.raises(WrongTable, match=r"^an account has more entries than can be numbered$"):
         ledger.entries({"unfreeze": held})
 
 
