@@ -50,6 +50,7 @@ import pandas as pd
 
 from settlement.calls import BUCKETS, CHARGED, Rules
 from settlement.counting import rejects
+from settlement.counting.keys import is_crowded
 from settlement.counting.plan import Plan, Question
 from settlement.counting.reading import Progress, Reading
 from settlement.counting.repetitions import Repetitions
@@ -148,7 +149,7 @@ def _counted(
         keep_rejects=keep_rejects,
         progress=progress,
         memo=digests.memo,
-        keeps_rests=bool(plan.known),
+        keeps_rests=bool(plan.known) or is_crowded(plan.positions),
     )
     with closing(reading):
         reading.run()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from settlement import dedup
 from settlement.counting import keys as keys_module
 from settlement.counting.finder import Finder
-from settlement.counting.keys import Keys, Suspects
+from settlement.counting.keys import Keys, Suspects, is_crowded, joined
 from settlement.dedup import Claim, Claims, losers, same_ids
 from settlement.scan import texts
 from settlement.scan.hashing import hash_rows, hash_texts
@@ -101,6 +101,36 @@ def test_a_finder_compares_all_bits_of_a_hash(hashes: list[int], bits: int, shif
 
 def test_ids_that_occur_once_are_rarely_suspect() -> None:
     assert lots([b"%08d" % n for n in range(50_000)], hash_rows) == []
+
+
+@pytest.mark.parametrize("at_most", [1, 7, 100, 10**6])
+def test_lots_put_together_are_as_one(at_most: int) -> None:
+    ids = [b"%d" % (n % 50) for n in range(200)]
+    (whole,) = lots(ids, hash_rows)
+    apart = lots(ids, hash_rows, 1)
+    assert len(apart) > 10
+    found = list(joined(apart, at_most))
+    assert all(len(lot) <= max(at_most, 4) or len(apart) == len(found) for lot in found)
+    assert sorted(positions(found)) == whole.positions.tolist()
+    if at_most >= 200:
+        (lot,) = found
+        pairs = zip(lot.group(slice(None)).tolist(), whole.group(slice(None)).tolist(), strict=True)
+        assert len(set(pairs)) == whole.groups == lot.groups
+
+
+def test_lots_without_rows_vanish() -> None:
+    (whole,) = lots([b"a", b"a"], hash_rows)
+    none = whole.only(np.zeros(2, bool))
+    assert list(joined([none, none])) == []
+    (lot,) = joined([none, whole, none])
+    assert lot.positions.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "crowded"), [(1, False), (10**8, False), (3 * 10**8, True), (10**9, True)]
+)
+def test_a_log_is_crowded_where_keys_have_little_of_a_hash(rows: int, crowded: bool) -> None:
+    assert is_crowded(rows) is crowded
 
 
 @pytest.mark.parametrize("at_most", [1, 7, 100, 10**6])

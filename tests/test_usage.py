@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from settlement.calls import BUCKETS
 from settlement.counting import keys
 from settlement.errors import BadInput
 from settlement.scan import rows as rows_module
+from settlement.scan.hashing import hash_rows
 from settlement.scan.logfiles import find
 from settlement.scan.texts import Bytes, Lanes
 from settlement.tables import ROWS
@@ -250,6 +251,25 @@ def test_a_hash_that_always_collides_changes_nothing(tmp_path: Path) -> None:
     collided = counted(tmp_path, rows, hashed=all_alike)
     assert collided.rows == whole.rows
     pd.testing.assert_frame_equal(collided.usage, whole.usage)
+
+
+def first_half_alike(matrix: Bytes) -> Lanes:
+    """A hash on which every id collides in what a key holds of it, and few in the rest."""
+    return hash_rows(matrix) & np.uint64(0xFFFFFFFF)
+
+
+@pytest.mark.parametrize("hashed", [hash_rows, first_half_alike, all_alike])
+def test_rests_of_hashes_that_sift_suspects_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashed: Callable[[Bytes], Lanes]
+) -> None:
+    """As where rows are so many that the hashes in keys are short."""
+    rows = drawn_log(2)
+    whole = counted(tmp_path, rows)
+    monkeypatch.setattr("settlement.usage.is_crowded", lambda _: True)
+    monkeypatch.setattr("settlement.counting.keys.Keys.suspects.__defaults__", (1, 5))
+    sifted = counted(tmp_path, rows, hashed=hashed)
+    assert sifted.rows == whole.rows
+    pd.testing.assert_frame_equal(sifted.usage, whole.usage)
 
 
 def test_batches_and_lots_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

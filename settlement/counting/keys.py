@@ -20,7 +20,7 @@ come by a door of their own (`take_over`), and so do those of them that were sus
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,7 +29,7 @@ import numpy as np
 
 from settlement.counting.finder import PARTITION_BITS, Finder
 from settlement.scan.scratch import Scratch
-from settlement.scan.texts import Ints, Lanes
+from settlement.scan.texts import Bools, Ints, Lanes
 
 PARTITIONS = 1 << PARTITION_BITS
 _BLOCK = 1 << 18
@@ -66,6 +66,46 @@ class Suspects:
     def group(self, rows: slice | Ints) -> Ints:
         """Return the groups of some of the rows."""
         return (self.packed[rows] & np.uint64((1 << self.group_bits) - 1)).view(np.int64)
+
+    def only(self, rows: Bools) -> "Suspects":
+        """Return some of the rows; groups keep their numbers."""
+        return Suspects(self.packed[rows], self.groups, self.group_bits)
+
+
+def is_crowded(rows: int) -> bool:
+    """Tell whether more than one row in 200 would share a key's hash with another by chance.
+
+    What positions take of a key, its hash loses: that becomes much beyond 200 million rows.
+    """
+    return rows * 200 > 1 << 64 - _position_bits(rows)
+
+
+def joined(lots: Iterable[Suspects], at_most: int = _LOT) -> Iterator[Suspects]:
+    """Put lots of suspects together, to at most so many; empty ones vanish."""
+    waiting: list[Suspects] = []
+    for lot in lots:
+        if waiting and sum(map(len, waiting)) + len(lot) > at_most:
+            yield _joined(waiting)
+            waiting = []
+        if len(lot):
+            waiting.append(lot)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(lots: Sequence[Suspects]) -> Suspects:
+    """Number the groups of later lots after those of earlier ones."""
+    bits = lots[0].group_bits
+    firsts = np.cumsum([0] + [lot.groups for lot in lots], dtype=np.uint64)
+    if int(firsts[-1]) >= 1 << bits:
+        raise OverflowError("more suspects than can be told apart")
+    shifted = [lot.packed + first for lot, first in zip(lots, firsts, strict=False)]
+    return Suspects(np.sort(np.concatenate(shifted)), int(firsts[-1]), bits)
+
+
+def _position_bits(rows: int) -> int:
+    """Return how many bits the positions of so many rows need."""
+    return max(rows - 1, 1).bit_length()
 
 
 # ---------------------------------------------------------------- blocks on disk
@@ -217,7 +257,7 @@ class Keys:
     """
 
     def __init__(self, rows: int) -> None:
-        self._bits = max(rows - 1, 1).bit_length()
+        self._bits = _position_bits(rows)
         if self._bits > 64 - PARTITION_BITS - 16:
             raise OverflowError(f"{rows} rows are more than positions can tell apart")
         self._hash_bits = np.uint64(_ALL << self._bits & _ALL)

@@ -60,7 +60,7 @@ class Reading:
         keeps_rests: bool = False,
     ) -> None:
         self._question, self._plan, self._progress, self._memo = question, plan, progress, memo
-        self._keeps_rests = keeps_rests
+        self.keeps_rests = keeps_rests
         self._lock = threading.Lock()
         self._done_rows = self._done_bytes = 0
         self.counts = np.zeros(len(BUCKETS), np.int64)
@@ -140,7 +140,7 @@ class Reading:
 
     def _rests(self, batch: Batch) -> Any:
         """Return the lower halves of hashes by row, where they are wanted."""
-        if self._keeps_rests and batch.hashes is not None:
+        if self.keeps_rests and batch.hashes is not None:
             rests = np.zeros(len(batch.cells), np.uint32)
             rests[batch.charged] = batch.hashes.astype(np.uint32)
             return rests

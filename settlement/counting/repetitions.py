@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from settlement.calls import recall
-from settlement.counting.keys import Suspects
+from settlement.counting.keys import Suspects, joined
 from settlement.counting.memos import Memos
 from settlement.counting.parallel import in_parallel
 from settlement.counting.plan import Known, Plan, Question, Task
@@ -67,8 +67,7 @@ class Repetitions:
 
     def take_off(self) -> None:
         """Take off what rows of equal request ids charged too much; ids must count once."""
-        assert self._reading.keys is not None
-        for suspects in self._reading.keys.suspects(self._question.threads):
+        for suspects in self._suspects():
             with closing(Claims(suspects, self._order)) as claims:
                 wanted = np.ones(len(suspects), bool)
                 if self._plan.known:
@@ -80,6 +79,26 @@ class Repetitions:
                     self._reading.tally.take_off(cells)
             self.duplicates += claims.duplicates
             self.conflicts += claims.conflicts
+
+    def _suspects(self) -> Iterator[Suspects]:
+        """Yield the suspects, in as few lots as can be: the log is read again for each.
+
+        Where rows are very many, most suspects met by chance; the rests of their hashes, where
+        they are kept, acquit these beforehand.
+        """
+        assert self._reading.keys is not None
+        lots = self._reading.keys.suspects(self._question.threads)
+        if self._reading.keeps_rests and not self._plan.known:
+            return joined(map(self._sifted, lots))
+        return lots
+
+    def _sifted(self, suspects: Suspects) -> Suspects:
+        """Return those that share the whole hash with another of their group."""
+        assert self._reading.notes is not None
+        suspected = _Suspected(suspects)
+        suspected.rests = self._reading.notes.rests(suspects.positions)
+        suspected.acquit()
+        return suspects.only(suspected.is_open)
 
     def _order(self, cells: Ints) -> Ints:
         """Order cells by account, then by pair; of equal place are only equal cells."""
