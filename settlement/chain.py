@@ -7,6 +7,7 @@ is not the one that its run printed. Only names, manifests and digests are read 
 """
 
 import json
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,12 +76,15 @@ class Chain:
 def follow(book: Path) -> Chain:
     """Read every manifest, and hold each against the one before it.
 
+    A book that is not there yet is empty, as `Book.open` has it.
+
     Raises:
+        MissingInput: the book is a link to nowhere.
         CannotRead: the book's own folder cannot be read.
     """
     findings: list[Finding] = []
     loaded, damaged = [], []
-    for month in sorted(_names(book)):
+    for month in sorted(_names(book) if os.path.lexists(book) else []):
         if not MONTH_FOLDER.fullmatch(month.name):
             if not month.name.startswith("."):
                 findings.append(Finding("", month.name, "does not belong into the book"))

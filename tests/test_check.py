@@ -811,3 +811,7 @@ def test_a_recount_of_a_damaged_settlement_is_no_bug(world: Path, book: Path) ->
     assert again(world, book, ORDER[0]) == (
         f"{ORDER[0]}/usage.parquet: its digest is not the manifest's",
     )
+
+
+def test_a_book_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    assert check.check(tmp_path / "book").problems == ()
