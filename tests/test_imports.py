@@ -29,7 +29,8 @@ rating invoicing ledger
 repricing
 laws
 scan.stamps scan.texts scan.scratch scan.memory
-scan.hashing scan.pages counting.finder
+scan.hashing scan.indices counting.finder
+scan.pages
 counting.keys
 dedup
 scan.names

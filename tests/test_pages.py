@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from settlement.scan.pages import Buffer, Chunk, Unusual, indices, places, unpack
+from settlement.scan.pages import Buffer, Chunk, Unusual, places
 from tests.test_texts import strings
 
 CODECS = ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]
@@ -265,82 +265,3 @@ def test_every_flipped_bit_is_refused_or_changes_nothing(
             assert found == expected, at
             outcomes.add("same")
     assert outcomes == {"refused", "same"}
-
-
-# ---------------------------------------------------------------- codes
-
-
-def packed(values: list[int], width: int) -> bytes:
-    """Values in bits, least significant first, filled to groups of 8."""
-    bits = sum(value << n * width for n, value in enumerate(values))
-    return bits.to_bytes(-(-len(values) // 8) * width, "little")
-
-
-@given(st.integers(1, 24), st.data())
-def test_unpacked_is_what_was_packed(width: int, data: st.DataObject) -> None:
-    some = st.integers(0, (1 << width) - 1)
-    values = data.draw(st.lists(some, min_size=8, max_size=64).filter(lambda v: len(v) % 8 == 0))
-    raw = np.frombuffer(packed(values, width), np.uint8)
-    assert unpack(raw.reshape(1, -1), width).tolist() == values
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-@st.composite
-def runs(draw: st.DrawFn) -> tuple[bytes, list[int]]:
-    """Runs of equal and of packed values, and the values."""
-    width = draw(st.integers(1, 24))
-    some = st.integers(0, (1 << width) - 1)
-    raw, values = bytes([width]), []
-    for is_packed in draw(st.lists(st.booleans(), max_size=12)):
-        if is_packed:
-            groups = draw(st.sampled_from([1, 2, 63, 64, 70]))
-            seed = draw(st.lists(some, min_size=8, max_size=8))
-            own = [seed[(n * n) % 8] for n in range(groups * 8)]
-            raw += varint(groups << 1 | 1) + packed(own, width)
-        else:
-            own = [draw(some)] * draw(st.sampled_from([1, 8, 1000]))
-            raw += varint(len(own) << 1) + own[0].to_bytes((width + 7) // 8, "little")
-        values += own
-    return raw, values
-
-
-@settings(deadline=None)
-@given(runs())
-def test_runs_give_their_codes(drawn: tuple[bytes, list[int]]) -> None:
-    raw, values = drawn
-    data = np.frombuffer(raw, np.uint8)
-    assert indices(data, len(values)).tolist() == values
-    with pytest.raises(Unusual):
-        indices(data, len(values) + 1)
-
-
-def test_the_last_packed_run_may_hold_more_than_the_page() -> None:
-    raw = np.frombuffer(b"\x04" + varint(3) + packed([7, 8, 9, 1, 0, 0, 0, 0], 4), np.uint8)
-    assert indices(raw, 4).tolist() == [7, 8, 9, 1]
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [b"", b"\x19\x02\x00\x00\x00\x00", b"\x01", b"\x01\x03", b"\x01\x00\x00", b"\x01\x01"],
-    ids=["nothing", "25 bits", "no run", "cut", "0 equal", "0 packed"],
-)
-def test_bytes_that_are_no_runs_are_refused(raw: bytes) -> None:
-    with pytest.raises(Unusual):
-        indices(np.frombuffer(raw, np.uint8), 1)
-
-
-def test_codes_of_no_bits_are_all_the_first() -> None:
-    assert indices(np.frombuffer(b"\x00\x0a", np.uint8), 5).tolist() == [0] * 5
-
-
-def test_endlessly_changing_runs_are_left_to_others() -> None:
-    raw = b"\x01" + (b"\x02\x00" + b"\x02\x01") * 5000
-    with pytest.raises(Unusual):
-        indices(np.frombuffer(raw, np.uint8), 10_000)

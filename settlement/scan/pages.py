@@ -15,14 +15,16 @@ file, and nothing guesses: every length and count is checked against another.
 
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from settlement.scan.indices import NotIndices, decode
 from settlement.scan.texts import Bytes, Codes, Ints, NotFramed, Texts, check_utf8, of_plain
 from settlement.scan.thrift import struct, varint
 
@@ -266,34 +268,41 @@ class Chunk:
             raise Unusual
 
     def texts(self, *, is_text: bool) -> Iterator[Piece]:
-        """Yield the column's strings page by page; text must be UTF-8."""
+        """Yield the column's strings by the page, codes by many pages; text must be UTF-8."""
         if self._place.physical not in (BYTE_ARRAY, FIXED_LENGTH):
             raise Unusual
         words = None
         if self._dictionary is not None:
             words = self._plain(self._open(self._dictionary), self._dictionary.values, is_text)
-        for page in self._pages:
-            yield Piece(page.values, partial(self._part, page, words, is_text))
+        for is_plain, some in groupby(self._pages, lambda page: page.encoding == PLAIN):
+            if is_plain:
+                for page in some:
+                    yield Piece(page.values, partial(self._plain_part, page, is_text))
+            elif words is not None:
+                coded = tuple(some)
+                rows = sum(page.values for page in coded)
+                yield Piece(rows, partial(self._coded_part, coded, words))
+            else:
+                raise Unusual
 
-    def _part(self, page: Header, words: Texts | None, is_text: bool, wanted: Ints | None) -> Part:
-        if page.encoding == PLAIN:
-            return Part(self._plain(self._body(page), page.values, is_text, wanted), None)
-        if words is None:
-            raise Unusual
-        codes = self._indices(page, words.total)
-        return Part(words, codes if wanted is None else codes[wanted])
+    def _plain_part(self, page: Header, is_text: bool, wanted: Ints | None) -> Part:
+        return Part(self._plain(self._body(page), page.values, is_text, wanted), None)
+
+    def _coded_part(self, pages: Sequence[Header], words: Texts, wanted: Ints | None) -> Part:
+        if wanted is None:
+            return Part(words, self._codes(pages, words.total))
+        found = [
+            self._codes([page], words.total)[wanted[own] - first]
+            for page, first, own in _pages_with(pages, wanted)
+        ]
+        return Part(words, np.concatenate([np.empty(0, np.int32), *found]))
 
     def coded(self) -> tuple[Codes, list[bytes]]:
         """Return codes for all rows, and the few strings that they stand for."""
         if any(page.encoding == PLAIN for page in self._pages):
             raise Unusual
         words = self._words()
-        codes = np.empty(self._place.values, np.int32)
-        at = 0
-        for page in self._pages:
-            codes[at : at + page.values] = self._indices(page, len(words))
-            at += page.values
-        return codes, words
+        return self._codes(self._pages, len(words)), words
 
     def integers(self, rows: Ints) -> Ints:
         """Return the integers of 64 bits of some rows, ascending from 0.
@@ -306,24 +315,24 @@ class Chunk:
         if self._dictionary is not None:
             words = _integers(self._open(self._dictionary), self._dictionary.values)
         found = np.empty(len(rows), np.int64)
-        at = 0
-        for page in self._pages:
-            begin, end = np.searchsorted(rows, (at, at + page.values)).tolist()
-            if begin < end:
-                wanted = rows[begin:end] - at
-                if page.encoding == PLAIN:
-                    found[begin:end] = _integers(self._body(page), page.values)[wanted]
-                elif words is not None:
-                    found[begin:end] = words[self._indices(page, len(words))[wanted]]
-                else:
-                    raise Unusual
-            at += page.values
+        for page, first, own in _pages_with(self._pages, rows):
+            wanted = rows[own] - first
+            if page.encoding == PLAIN:
+                found[own] = _integers(self._body(page), page.values)[wanted]
+            elif words is not None:
+                found[own] = words[self._codes([page], len(words))[wanted]]
+            else:
+                raise Unusual
         return found
 
-    def _indices(self, page: Header, words: int) -> Codes:
-        if page.encoding not in (PLAIN_DICTIONARY, RLE_DICTIONARY):
+    def _codes(self, pages: Sequence[Header], words: int) -> Codes:
+        """Return the codes of some pages, of a dictionary of so many words."""
+        if any(page.encoding not in (PLAIN_DICTIONARY, RLE_DICTIONARY) for page in pages):
             raise Unusual
-        found = indices(self._body(page), page.values)
+        try:
+            found = decode((self._body(page), page.values) for page in pages)
+        except NotIndices as broken:
+            raise Unusual from broken
         if found.size and int(found.max()) >= words:
             raise Unusual
         return found
@@ -387,6 +396,16 @@ class Chunk:
         return data
 
 
+def _pages_with(pages: Sequence[Header], rows: Ints) -> Iterator[tuple[Header, int, slice]]:
+    """Yield the pages that hold some of the rows, ascending from 0; their first row; and which."""
+    first = 0
+    for page in pages:
+        begin, end = np.searchsorted(rows, (first, first + page.values)).tolist()
+        if begin < end:
+            yield page, first, slice(begin, end)
+        first += page.values
+
+
 def _integers(data: Bytes, values: int) -> Ints:
     if data.size != 8 * values:
         raise Unusual
@@ -414,65 +433,3 @@ def _all_present(levels: bytes, values: int) -> bool:
     except (IndexError, ValueError):
         return values == 0 and not levels
     return run == values << 1 and levels[at:] == b"\x01"
-
-
-# ---------------------------------------------------------------- codes of a dictionary
-
-
-def indices(data: Bytes, values: int) -> Codes:
-    """Decode dictionary indices: their bits in one byte, then runs of equal or packed ones.
-
-    Runs alike in a row are taken at once. Where there are so many different ones that a loop
-    over them would be slow, this is `Unusual`.
-    """
-    if not data.size or data[0] > 24:
-        raise Unusual
-    out: Codes = np.zeros(values, np.int32)
-    width = int(data[0])
-    if not width:
-        return out
-    view, at, done, budget = data.data, 1, 0, 64 + values // 256
-    try:
-        while done < values:
-            budget -= 1
-            head, body = varint(view, at)
-            if not budget or head < 2:
-                raise Unusual
-            if head & 1:
-                size = (head >> 1) * width
-                alike = _alike(data[at:], 1 + size, head) if body == at + 1 else 1
-                packed = data[at : at + alike * (body - at + size)]
-                packed = packed.reshape(alike, -1)[:, body - at :]
-                at += alike * (body - at + size)
-                count = min(alike * (head >> 1) * 8, values - done)
-                out[done : done + count] = unpack(packed, width)[:count]
-            else:
-                count = head >> 1
-                at = body + (width + 7) // 8
-                if count > values - done or at > data.size:
-                    raise Unusual
-                out[done : done + count] = int.from_bytes(view[body:at], "little")
-            done += count
-    except (IndexError, ValueError) as broken:
-        raise Unusual from broken
-    return out
-
-
-def _alike(data: Bytes, size: int, head: int) -> int:
-    """Return how many whole runs in a row begin with the same byte; at least one."""
-    same = data[: data.size // size * size : size] == head
-    return max(1, int(same.size if same.all() else same.argmin()))
-
-
-def unpack(packed: Bytes, width: int) -> Codes:
-    """Unpack integers of ``width`` bits, least significant bit first, 8 in ``width`` bytes."""
-    groups = packed.size // width
-    room = np.zeros(groups * width + 4, np.uint8)
-    room[: groups * width].reshape(packed.shape)[...] = packed
-    out = np.empty((groups, 8), np.uint32)
-    for place in range(8):
-        byte, shift = divmod(place * width, 8)
-        words: Any = np.ndarray((groups,), np.uint32, room, byte, (width,))
-        np.right_shift(words, np.uint32(shift), out=out[:, place])
-    out &= np.uint32((1 << width) - 1)
-    return out.reshape(-1).view(np.int32)
