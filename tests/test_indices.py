@@ -10,7 +10,7 @@ from settlement.scan.indices import NotIndices, decode, unpack
 
 def of(raw: bytes, values: int) -> list[int]:
     """The codes of one page."""
-    return decode([(np.frombuffer(raw, np.uint8), values)]).tolist()
+    return list(decode([(np.frombuffer(raw, np.uint8), values)]).tolist())
 
 
 def packed(values: list[int], width: int) -> bytes:

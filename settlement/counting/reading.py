@@ -156,7 +156,7 @@ class Reading:
         numbers = self.names.numbers([Piece(len(accounts), lambda _rows: part)], len(accounts))
         cells, calls = entry.tally()
         cells = self._question.rules.renumbered(cells, numbers)
-        self.tally.add(cells, len(self.names), calls)
+        self.tally.add_calls(cells, len(self.names), calls)
         if self.numbers is not None and self.keys is not None:
             self.numbers.add(known.file.name, numbers)
             bits, first = entry.position_bits, known.position

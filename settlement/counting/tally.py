@@ -16,6 +16,8 @@ from settlement.scan.names import Names
 from settlement.scan.texts import Codes, Ints
 
 _ONE = np.int64(1)
+_DENSE = 4
+"""Where there are so many cells to a row at most, rows are counted before they are added."""
 _STEP = 1 << 14
 """So many accounts are laid out at a time: they stay in the processor's cache."""
 
@@ -31,8 +33,18 @@ class Tally:
         self._calls = np.zeros(0, np.int64)
         self._lock = threading.Lock()
 
-    def add(self, cells: Codes | Ints, accounts: int, calls: Ints | np.int64 = _ONE) -> None:
-        """Add calls to cells, which may repeat; accounts have numbers below ``accounts``."""
+    def add(self, cells: Codes | Ints, accounts: int) -> None:
+        """Add a call to each of some cells, which may repeat; accounts are below ``accounts``."""
+        if accounts * self._rules.charges > _DENSE * len(cells):
+            self.add_calls(cells, accounts, _ONE)
+            return
+        calls = np.bincount(cells)  # outside the lock, so that nobody waits for it
+        with self._lock:
+            self._make_room(accounts)
+            self._calls[: len(calls)] += calls
+
+    def add_calls(self, cells: Codes | Ints, accounts: int, calls: Ints | np.int64) -> None:
+        """Add calls to cells, which may repeat; accounts are below ``accounts``."""
         with self._lock:
             self._make_room(accounts)
             np.add.at(self._calls, cells, calls)

@@ -28,7 +28,7 @@ class NotIndices(ValueError):
 class _Run(NamedTuple):
     """Codes in a row: packed bytes, or one code again and again."""
 
-    count: int
+    size: int
     packed: Bytes | None
     code: int = 0
 
@@ -57,10 +57,10 @@ def decode(pages: Iterable[tuple[Bytes, int]]) -> Codes:
         width = int(data[0])
         for run in _runs(data, width, values) if width else ():
             if run.packed is None:
-                out[at : at + run.count] = run.code
+                out[at : at + run.size] = run.code
             else:
-                by_width.setdefault(width, []).append(_Packed(run.packed, at, at + run.count))
-            at += run.count
+                by_width.setdefault(width, []).append(_Packed(run.packed, at, at + run.size))
+            at += run.size
         at += 0 if width else values
     for width, packed in by_width.items():
         _unpack_into(out, packed, width)
