@@ -13,16 +13,20 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from settlement.counting.keys import Suspects
+from settlement.counting.parallel import in_parallel
 from settlement.scan.scratch import Scratch
 from settlement.scan.texts import Bools, Ints, Lanes
 
-_CLAIMS = 1 << 20
+_CLAIMS = 1 << 17
 """Suspects decided about at once."""
 Order = Callable[[Ints], Ints]
+_Place = tuple[int, int]
+"""Where rows lie, and how many."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Claims:
         self._groups = suspects.groups
         self._parts = -(-len(suspects) // _CLAIMS)
         self._scratch = Scratch()
-        self._written: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._written: dict[tuple[int, int], list[_Place]] = {}
         self._lock = threading.Lock()
         self.duplicates = self.conflicts = 0
 
@@ -83,19 +87,24 @@ class Claims:
                     lots = self._written.setdefault((number, table.shape[1]), [])
                     lots.append((start, end - begin))
 
-    def lost(self) -> Iterator[Ints]:
-        """Yield the cells of all rows that are not charged."""
-        for (_, columns), lots in self._written.items():
-            table = np.empty((sum(rows for _, rows in lots), columns), np.uint64)
-            done = 0
-            for start, rows in lots:
-                self._scratch.read(start, table[done : done + rows])
-                done += rows
-            groups, instants, cells = np.ascontiguousarray(table[:, :3].T).view(np.int64)
-            lost, conflict = losers(groups, table[:, 3:], (instants, self._order(cells)))
-            self.conflicts += int(conflict.sum())
-            self.duplicates += int((lost & ~conflict).sum())
-            yield cells[lost]
+    def lost(self, threads: int = 1) -> Iterator[Ints]:
+        """Yield the cells of all rows that are not charged, some at a time."""
+        for cells, conflicts in in_parallel(self._decide, self._written.items(), threads):
+            self.conflicts += conflicts
+            self.duplicates += len(cells) - conflicts
+            yield cells
+
+    def _decide(self, part: tuple[tuple[int, int], list[_Place]], _: Any) -> tuple[Ints, int]:
+        """Return the cells of a part's rows that are not charged; how many conflict with who is."""
+        (_, columns), places = part
+        table = np.empty((sum(rows for _, rows in places), columns), np.uint64)
+        done = 0
+        for start, rows in places:
+            self._scratch.read(start, table[done : done + rows])
+            done += rows
+        groups, instants, cells = np.ascontiguousarray(table[:, :3].T).view(np.int64)
+        lost, conflict = losers(groups, table[:, 3:], (instants, self._order(cells)))
+        return cells[lost], int(conflict.sum())
 
 
 def losers(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> tuple[Bools, Bools]:

@@ -17,7 +17,7 @@ report columns
 operations.messages
 progress
 spark.cluster
-month money scan.thrift
+month money scan.thrift counting.parallel
 scan.footers
 sheets operations.values
 operations.settings
@@ -37,7 +37,7 @@ scan.names
 scan.logfiles
 scan.cache scan.rows
 calls days spark.forms
-counting.parallel counting.rejects counting.tally counting.notes counting.memos counting.plan
+counting.rejects counting.tally counting.notes counting.memos counting.plan
 counting.reading
 counting.repetitions
 counting.digesting usage

@@ -21,13 +21,14 @@ come by a door of their own (`take_over`), and so do those of them that were sus
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
 
 from settlement.counting.finder import PARTITION_BITS, Finder
+from settlement.counting.parallel import in_parallel
 from settlement.scan.scratch import Scratch
 from settlement.scan.texts import Bools, Ints, Lanes
 
@@ -367,15 +368,17 @@ class Keys:
         known = known.take(_by_partition(known))
         bounds = _bounds(known)
         most = int((self._new.sizes() + self._compared.sizes() + np.diff(bounds)).max())
-        finders = [Finder(self._bits, most) for _ in range(threads)]
+        finders = SimpleQueue[Finder]()
+        for _ in range(threads):
+            finders.put(Finder(self._bits, most))
 
-        def groups_of(number: int, finder: Finder) -> tuple[Ints, Ints]:
-            return self._groups_of(number, finder, known[bounds[number] : bounds[number + 1]])
+        def groups_of(number: int, _: threading.Event) -> tuple[Ints, Ints]:
+            finder = finders.get()
+            found = self._groups_of(number, finder, known[bounds[number] : bounds[number + 1]])
+            finders.put(finder)
+            return found
 
-        with ThreadPoolExecutor(threads) as pool:
-            for first in range(0, PARTITIONS, threads):
-                numbers = range(first, min(first + threads, PARTITIONS))
-                yield from pool.map(groups_of, numbers, finders)
+        yield from in_parallel(groups_of, range(PARTITIONS), threads)
 
     def _groups_of(self, number: int, finder: Finder, known: Lanes) -> tuple[Ints, Ints]:
         """Look for equal hashes among new keys, known suspects, and what may be like a new key."""

@@ -75,7 +75,7 @@ class Repetitions:
                 again = self._again(suspects, wanted)
                 for _ in in_parallel(partial(self._recall, claims), again, self._question.threads):
                     pass
-                for cells in claims.lost():
+                for cells in claims.lost(self._question.threads):
                     self._reading.tally.take_off(cells)
             self.duplicates += claims.duplicates
             self.conflicts += claims.conflicts
