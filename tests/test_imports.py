@@ -28,7 +28,8 @@ difference contracts
 rating invoicing ledger
 repricing
 laws
-scan.stamps scan.texts scan.scratch scan.memory
+scan.stamps scan.texts scan.memory
+scan.scratch
 scan.hashing scan.indices counting.finder
 scan.pages
 counting.keys

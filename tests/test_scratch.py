@@ -22,11 +22,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(("room", "written"), [(0, 2664), (100, 2656), (2500, 256), (4000, 0)])
 def test_arrays_are_read_as_they_were_written(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, room: int, written: int
 ) -> None:
     monkeypatch.setattr(module, "_WRITE", 100)
-    scratch = Scratch()
+    scratch = Scratch(room)
     arrays: list[np.ndarray] = [np.arange(n, dtype=np.int64) * 7 for n in (0, 1, 300, 12)]
     arrays.append(np.arange(40, dtype=np.uint64).reshape(10, 4)[::2])
     starts = [scratch.append(array) for array in arrays]
@@ -35,6 +36,7 @@ def test_arrays_are_read_as_they_were_written(
         scratch.read(start, out)
         assert np.array_equal(out, array)
     assert list(folder.iterdir()) == []  # it has no name
+    assert os.fstat(scratch._file.fileno()).st_size == written
     scratch.close()
 
 

@@ -41,6 +41,8 @@ _JOINED = 16
 """So many blocks are handed on as one: fewer, longer reads for whoever takes them over."""
 _LOT = 1 << 24
 """Suspects whose positions are held in memory at once."""
+_ROOM = 1 << 28
+"""Bytes of keys that stay in memory: those of 30 million rows."""
 _ALL = (1 << 64) - 1
 _FIRSTS = np.arange(PARTITIONS, dtype=np.uint64) << np.uint64(64 - PARTITION_BITS)
 
@@ -177,8 +179,8 @@ class _Shelf:
     Keys of others that are ordered in a file already are left there, and `lent`.
     """
 
-    def __init__(self) -> None:
-        self._scratch = Scratch()
+    def __init__(self, room: int = 0) -> None:
+        self._scratch = Scratch(room)
         self._filling: dict[int, _Filling] = {}
         self.blocks: list[_Block] = []
         self.lent: list[_Lent] = []
@@ -262,7 +264,7 @@ class Keys:
         if self._bits > 64 - PARTITION_BITS - 16:
             raise OverflowError(f"{rows} rows are more than positions can tell apart")
         self._hash_bits = np.uint64(_ALL << self._bits & _ALL)
-        self._new, self._compared = _Shelf(), _Shelf()
+        self._new, self._compared = _Shelf(_ROOM), _Shelf()
         self._known: list[Lanes] = []
 
     def close(self) -> None:
