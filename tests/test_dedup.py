@@ -126,6 +126,11 @@ def test_lots_without_rows_vanish() -> None:
     assert lot.positions.tolist() == [0, 1]
 
 
+def test_lots_may_be_filled() -> None:
+    (whole,) = lots([b"a", b"a"], hash_rows)
+    assert [len(lot) for lot in joined([whole, whole, whole], 4)] == [4, 2]
+
+
 @pytest.mark.parametrize(
     ("rows", "crowded"), [(1, False), (10**8, False), (3 * 10**8, True), (10**9, True)]
 )
@@ -180,10 +185,37 @@ def test_more_rows_than_positions_can_tell_apart_are_refused() -> None:
         Keys(1 << 45)
 
 
-@settings(deadline=None, max_examples=50)
-@given(IDS, st.integers(0, 60), st.sampled_from([2, 16, 1 << 18]))
-def test_keys_taken_over_find_the_same_suspects(ids: list[bytes], cut: int, block: int) -> None:
+class Partitions:
+    """Keys that lie elsewhere, as `Keys.partitions` gave them."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._partitions = list(keys.partitions())
+
+    def sizes(self) -> Any:
+        return np.array([len(each) for each in self._partitions])
+
+    def partition(self, number: int) -> Lanes:
+        return self._partitions[number]
+
+
+def hand_over(other: Keys, keys: Keys, first: int, *, lent: bool, compared: bool) -> None:
+    """Give other keys to these, at once or to be read where they lie."""
+    if lent:
+        keys.borrow(Partitions(other), other.position_bits, first, compared=compared)
+        return
+    for block in other.blocks():
+        keys.take_over(block, other.position_bits, first, compared=compared)
+
+
+@pytest.mark.parametrize("lent", [False, True], ids=["taken over", "lent"])
+@pytest.mark.parametrize("block", [2, 16, 1 << 18])
+@settings(deadline=None, max_examples=25)
+@given(ids=IDS, share=st.integers(0, 3))
+def test_keys_of_others_find_the_same_suspects(
+    block: int, lent: bool, ids: list[bytes], share: int
+) -> None:
     """As if all rows had been added to one, whatever the blocks."""
+    ids, cut = ids * 2, len(ids) * share // 2
     hashes = hash_texts(texts.of_arrow(pa.array(ids, pa.binary())), all_different)
     rows = np.arange(len(ids))
     with pytest.MonkeyPatch.context() as patch:
@@ -192,20 +224,59 @@ def test_keys_taken_over_find_the_same_suspects(ids: list[bytes], cut: int, bloc
         whole, part, joined = Keys(len(ids)), Keys(len(ids[cut:])), Keys(len(ids))
         whole.add(hashes, rows)
         part.add(hashes[cut:], rows[: len(ids[cut:])])
+        assert part.count() == len(ids[cut:])
         joined.add(hashes[:cut], rows[:cut])
-        for keys in part.blocks():
-            joined.take_over(keys, part.position_bits, cut)
+        hand_over(part, joined, cut, lent=lent, compared=False)
         one, two = ([lot.positions.tolist() for lot in each.suspects()] for each in (whole, joined))
         for each in (whole, part, joined):
             each.close()
     assert one == two
 
 
+@pytest.mark.parametrize("lent", [False, True], ids=["taken over", "lent"])
+@pytest.mark.parametrize(
+    ("new", "known", "suspects"),
+    [
+        ([], [], []),
+        ([b"new"], [], []),
+        ([b"new", b"new"], [], [5, 6]),
+        ([b"once"], [], [2, 5]),
+        ([b"twice"], [], [0, 1, 5]),
+        ([], [0, 1], [0, 1]),
+        ([b"new"], [0, 1, 3, 4], [0, 1, 3, 4]),
+        ([b"once", b"new"], [0, 1], [0, 1, 2, 5]),
+    ],
+)
+def test_what_was_compared_is_not_compared_again(
+    lent: bool, new: list[bytes], known: list[int], suspects: list[int]
+) -> None:
+    """Rows of one id that were compared are suspects where they are known, or meet a new one."""
+    ids = [b"twice", b"twice", b"once", b"again", b"again", *new]
+    hashes = hash_texts(texts.of_arrow(pa.array(ids, pa.binary())), hash_rows)
+    old, keys, rows = Keys(5), Keys(len(ids)), np.arange(len(ids))
+    old.add(hashes[:5], rows[:5])
+    hand_over(old, keys, 0, lent=lent, compared=True)
+    keys.add(hashes[5:], rows[5:])
+    keys.know(hashes[known], rows[known])
+    found = positions(list(keys.suspects()))
+    old.close()
+    keys.close()
+    assert found == suspects
+
+
+def test_more_groups_than_can_be_told_apart_are_refused() -> None:
+    one = Suspects(np.array([0, 2], np.uint64), 1, 1)
+    assert [lot.groups for lot in joined([one])] == [1]
+    with pytest.raises(OverflowError, match="more suspects than can be told apart"):
+        list(joined([one, one]))
+
+
 # ---------------------------------------------------------------- who wins
 
+IDS_ALIKE = [b"a", b"b", b"a\0", b"ab", b"a longer one", b"a longer two"]
 ROWS = st.lists(
     st.tuples(
-        st.sampled_from([b"a", b"b", b"", b"a\0", b"ab", b"a longer one", b"a longer two"]),
+        st.sampled_from([*IDS_ALIKE, b"", b"\xff" * 20]),  # the last is no number, as a float
         st.integers(-2, 2),  # instant
         st.integers(0, 3),  # account
         st.integers(0, 2),  # pair
