@@ -42,8 +42,10 @@ turns out damaged is not used, and the count begins again without it.
 """
 
 import os
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Self
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -61,6 +63,7 @@ from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, InputFile, check, check_unchanged
 from settlement.scan.memory import keep_freed
 from settlement.scan.stamps import Clock
+from settlement.scan.texts import Ints
 from settlement.tables import ROWS
 
 KEPT_REJECTS = rejects.KEPT
@@ -84,6 +87,35 @@ class Counted:
     rejects: pd.DataFrame
     inputs: tuple[InputFile, ...]
     skipped: int
+
+    @classmethod
+    def of(
+        cls,
+        log: CallLog,
+        counts: Ints,
+        usage: pd.DataFrame,
+        rejects: pd.DataFrame,
+        *,
+        duplicates: int,
+        conflicts: int,
+        touched: AbstractSet[str],
+    ) -> Self:
+        """Return what was counted, once it adds up: each row in one bucket, each call in usage.
+
+        ``counts`` are rows in each of `calls.BUCKETS` as if every request were new;
+        ``duplicates`` and ``conflicts`` are those charged that repeat another; ``touched`` names
+        the files with at least one row in the month.
+        """
+        buckets = dict(zip(BUCKETS, counts.tolist(), strict=True))
+        buckets["billed"] = buckets.pop(BUCKETS[CHARGED]) - duplicates - conflicts
+        buckets |= {"duplicate": duplicates, "conflict": conflicts}
+        if sum(buckets.values()) != log.rows or min(buckets.values()) < 0:
+            raise AssertionError(f"{log.rows} rows were read, but the buckets are {buckets}")
+        if int(usage["calls"].sum()) != buckets["billed"]:
+            raise AssertionError("usage does not add up to the calls billed")
+        buckets["read"] = log.rows
+        inputs = tuple(InputFile.of(file) for file in log.files if file.name in touched)
+        return cls(usage, {name: buckets[name] for name in ROWS}, rejects, inputs, log.skipped)
 
     @property
     def rejected(self) -> int:
@@ -157,24 +189,12 @@ def _counted(
         if asked.rules.version.deduplicate:
             repetitions.take_off()
     check_unchanged(asked.log)
-    return _result(asked.log, reading, repetitions)
-
-
-def _result(log: CallLog, reading: Reading, repetitions: Repetitions) -> Counted:
-    """Return what was counted; every row must be in one bucket."""
-    buckets = dict(zip(BUCKETS, reading.counts.tolist(), strict=True))
-    twice = {"duplicate": repetitions.duplicates, "conflict": repetitions.conflicts}
-    buckets["billed"] = buckets.pop(BUCKETS[CHARGED]) - sum(twice.values())
-    buckets |= twice
-    if sum(buckets.values()) != log.rows or min(buckets.values()) < 0:
-        raise AssertionError(f"{log.rows} rows were read, but the buckets are {buckets}")
-    usage = reading.tally.usage(reading.names, reading.ranks)
-    if int(usage["calls"].sum()) != buckets["billed"]:
-        raise AssertionError("usage does not add up to the calls billed")
-    return Counted(
-        usage,
-        {name: {"read": log.rows, **buckets}[name] for name in ROWS},
+    return Counted.of(
+        asked.log,
+        reading.counts,
+        reading.tally.usage(reading.names, reading.ranks),
         reading.rejects.frame(),
-        tuple(InputFile.of(file) for file in log.files if file.name in reading.touched),
-        log.skipped,
+        duplicates=repetitions.duplicates,
+        conflicts=repetitions.conflicts,
+        touched=reading.touched,
     )

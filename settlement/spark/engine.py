@@ -27,33 +27,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement import tables
+from settlement.calls import BUCKETS, CHARGED, NUMBER
 from settlement.counting.reading import Progress
 from settlement.errors import BadInput, MissingInput
 from settlement.month import UNITS_PER_SECOND, Period
 from settlement.prices import Version
-from settlement.scan.logfiles import CallLog, InputFile, LogFile, check, check_unchanged, needed
+from settlement.scan.logfiles import CallLog, LogFile, check, check_unchanged, needed
 from settlement.scan.stamps import Clock, Stamps
 from settlement.spark.cluster import Cluster, gave_up, said, session
 from settlement.spark.forms import Form, Source, place
-from settlement.tables import ROWS
 from settlement.usage import KEPT_REJECTS, Counted
 
-BUCKETS = (
-    "rejected.missing_timestamp",
-    "outside_month",
-    "rejected.missing_request_id",
-    "rejected.missing_account_id",
-    "unbilled_interface",
-    "rejected.unknown_interface",
-    "rejected.wrong_item",
-    "rejected.missing_status",
-    "unbillable_status",
-    "charged",
-)
-"""Buckets by number, in the order of their tests; ``charged`` is what stands all of them."""
-_NUMBER = {name: number for number, name in enumerate(BUCKETS)}
 _REJECTED = [number for number, name in enumerate(BUCKETS) if name.startswith("rejected.")]
-_NOT_OF_THE_MONTH = {_NUMBER["rejected.missing_timestamp"], _NUMBER["outside_month"]}
+_NOT_OF_THE_MONTH = {NUMBER["rejected.missing_timestamp"], NUMBER["outside_month"]}
 _TEXTS = ("account_id", "interface", "item", "status_code")
 _FIRST_REJECTS = 10
 _SHUFFLED_ROW = 100
@@ -236,9 +222,9 @@ class _Rows:
             & (f.coalesce(col("item"), f.lit("")) == col("named")),
             "left",
         )
-        bucket = f.lit(_NUMBER["charged"])
+        bucket = f.lit(CHARGED)
         for name, test in reversed(self._tests()):
-            bucket = f.when(test, f.lit(_NUMBER[name])).otherwise(bucket)
+            bucket = f.when(test, f.lit(NUMBER[name])).otherwise(bucket)
         return rows.withColumn("bucket", bucket)
 
     def _tests(self) -> list[tuple[str, Any]]:
@@ -308,7 +294,7 @@ class _Counting:
         self._version, self._clock = version, clock
         self.files = {place(source.address): source.file for source in sources}
         self._counts = np.zeros(len(BUCKETS), np.int64)
-        self._counts[_NUMBER["outside_month"]] = log.rows - sum(s.file.rows for s in sources)
+        self._counts[NUMBER["outside_month"]] = log.rows - sum(s.file.rows for s in sources)
         self._duplicates = self._conflicts = 0
         self._touched: set[str] = set()
         self._usage = tables.empty(tables.USAGE)
@@ -381,7 +367,7 @@ class _Counting:
         """Charge each id once, and add up what is charged."""
         from pyspark.sql import functions as f
 
-        charged = every.where(f.col("bucket") == _NUMBER["charged"])
+        charged = every.where(f.col("bucket") == CHARGED)
         if self._version.deduplicate:
             charged = self._won(charged)
         else:
@@ -392,7 +378,7 @@ class _Counting:
             .toArrow()
         )
         billed, equal, total = (pc.sum(found[name]).as_py() or 0 for name in ("calls", *_TOLD))
-        if total != self._counts[_NUMBER["charged"]]:
+        if total != self._counts[CHARGED]:
             raise AssertionError(f"{total} rows were charged, and then others: files changed")
         self._duplicates, self._conflicts = equal - billed, total - equal
         numbers = found["pair"].combine_chunks()
@@ -464,22 +450,14 @@ class _Counting:
 
     def result(self) -> Counted:
         """Return what was counted; every row must be in one bucket."""
-        buckets = dict(zip(BUCKETS, self._counts.tolist(), strict=True))
-        repeated = self._duplicates + self._conflicts
-        buckets["billed"] = buckets.pop("charged") - repeated
-        buckets |= {"duplicate": self._duplicates, "conflict": self._conflicts}
-        read = self._log.rows
-        if sum(buckets.values()) != read or min(buckets.values()) < 0:
-            raise AssertionError(f"{read} rows were read, but the buckets are {buckets}")
-        if int(self._usage["calls"].sum()) != buckets["billed"]:
-            raise AssertionError("usage does not add up to the calls billed")
-        touched = (file for file in self._log.files if file.name in self._touched)
-        return Counted(
+        return Counted.of(
+            self._log,
+            self._counts,
             self._usage,
-            {name: {"read": read, **buckets}[name] for name in ROWS},
             self._rejects,
-            tuple(InputFile.of(file) for file in touched),
-            self._log.skipped,
+            duplicates=self._duplicates,
+            conflicts=self._conflicts,
+            touched=self._touched,
         )
 
 
