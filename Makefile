@@ -81,7 +81,7 @@ $(BIN)/.mutants: $(BIN)/.ready requirements-mutants.lock
 	@touch $@
 
 mutants: $(BIN)/.mutants  ## change the core in a thousand small ways: which changes does no test notice?
-	@CI=true $(BIN)/mutmut run
+	@ulimit -v 12000000; CI=true $(BIN)/mutmut run
 	@$(BIN)/mutmut results
 
 $(BIN)/.fuzz: $(BIN)/.ready requirements-fuzz.lock

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import measure, report
-from tests.bench.logs import CACHE, MONTH, ROOT, Log, Made, ensure
+from tests.bench.logs import CACHE, MONTH, ROOT, Log, Made, ensure, warm
 from tests.bench.measure import Cost, cost, python
 
 SETTLE = Path(sys.executable).with_name("settle")
@@ -77,6 +77,8 @@ def compare(
             for name in names:
                 own = scratch / name.replace(" ", "-")
                 own.mkdir()
+                if made:
+                    warm(made.folder)  # virtual machines may take memory back meanwhile
                 costs[name].append(_cost(name, case, own, made))
             found = _found(scratch)
             _require_equal(found)

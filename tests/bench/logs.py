@@ -72,7 +72,7 @@ class Made:
 
 
 def ensure(log: Log, cache: Path) -> Made:
-    """Make a log unless it is there; read it once, so that every contestant finds it in memory.
+    """Make a log unless it is there, and read it once.
 
     Exits with one line where the disk has no room for it.
     """
@@ -90,10 +90,10 @@ def ensure(log: Log, cache: Path) -> Made:
             draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    return Made(log, folder, _read(folder), new)
+    return Made(log, folder, warm(folder), new)
 
 
-def _read(folder: Path) -> int:
+def warm(folder: Path) -> int:
     """Read every file, which leaves it in the page cache, and return how many bytes there are."""
     size = 0
     buffer = bytearray(1 << 20)
