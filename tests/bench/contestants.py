@@ -203,7 +203,8 @@ def _settling(work: Work, usage: "pd.DataFrame") -> Callable[[Month], None]:
     from settlement import usage as seam
 
     log = work.log / "log.parquet"
-    pq.write_table(pa.table({"timestamp": pa.array([], pa.timestamp("us", "UTC"))}), log)
+    kinds = dict.fromkeys(work.columns, pa.string()) | {"timestamp": pa.timestamp("us", "UTC")}
+    pq.write_table(pa.schema(kinds).empty_table(), log)
     rows = dict.fromkeys(tables.ROWS, 0)
     rows["read"] = rows["billed"] = int(usage["calls"].sum())
     counted = seam.Counted(usage, rows, tables.empty(tables.REJECTS), (), 0)
