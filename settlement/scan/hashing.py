@@ -15,7 +15,7 @@ import numpy as np
 from settlement.scan.texts import LANE, Bytes, Lanes, Texts
 
 Hash = Callable[[Bytes], Lanes]
-_STEP = 4096
+_STEP = 8192
 _STEP_LANES = 1 << 17
 """So many rows, or lanes, are hashed at a time: what is in hand stays in the first caches."""
 _SEED = 20180101
