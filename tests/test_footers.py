@@ -43,7 +43,11 @@ def test_a_footer_is_what_arrow_reads(writer: str) -> None:
         for n, leaf in enumerate(footer.leaves):
             said = metadata.row_group(number).column(n)
             assert footer.physical(leaf.name) == said.physical_type
-            stated, statistics = footer.stated(number, leaf.name), said.statistics
+            chunk, statistics = footer.chunks(number, [leaf.name])[leaf.name], said.statistics
+            start = said.dictionary_page_offset or said.data_page_offset
+            assert (chunk.start, chunk.size) == (start, said.total_compressed_size)
+            assert (chunk.raw_size, chunk.values) == (said.total_uncompressed_size, said.num_values)
+            stated = chunk.stated
             assert stated.nulls == statistics.null_count
             if said.physical_type in {"INT32", "INT64"}:
                 assert (stated.low, stated.high) == (statistics.min_raw, statistics.max_raw)

@@ -19,7 +19,7 @@ however long a footer is, only what is being read of it is in memory as Arrow's 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -128,6 +128,21 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """A flat column of a row group: where its pages lie, and what is said of them.
+
+    ``size`` are its bytes in the file, ``raw_size`` those that they stand for.
+    """
+
+    start: int
+    size: int
+    raw_size: int
+    values: int
+    codec: int
+    stated: Stated
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """A row group: its rows, where in the footer it stands, what is said of its timestamps."""
 
@@ -170,14 +185,12 @@ class Footer:
         """Return how the values of a flat column are stored."""
         return PHYSICAL[self.leaves[self.by_name[name]].physical]
 
-    def stated(self, group: int, name: str) -> Stated:
-        """Return what is said of a flat column of a row group; raises `Broken`."""
-        number = self.by_name.get(name)
-        if number is None:
-            return Stated()
+    def chunks(self, group: int, names: Iterable[str]) -> dict[str, Chunk]:
+        """Return flat columns of a row group, those that are there; raises `Broken`."""
         with _breaking():
             fields, _ = struct(self.raw, self.groups[group].begin)
-            return _stated(fields[1][number], self.leaves[number])
+            known = [(name, self.by_name[name]) for name in names if name in self.by_name]
+            return {name: _chunk(fields[1][number], self.leaves[number]) for name, number in known}
 
     def without_groups(self) -> bytes:
         """Return a file without any rows that has the same schema."""
@@ -363,13 +376,12 @@ class _Reading:
         about = chunk[3]
         if 1 in chunk or about[1] != leaf.physical or about[3] != leaf.path:
             raise Broken(f"its footer says two things about column {leaf.name!r}")
-        values, size, start, before = about[5], about[7], about[9], about.get(11, 0)
+        values, size = about[5], about[7]
         if values < 0 or (values != rows and not leaf.is_repeated):
             raise Broken(f"has {values} values in {rows} rows of column {leaf.name!r}")
-        if not 0 <= about[4] < _CODECS or not isinstance(about[2], list):
+        if not 0 <= about[4] < _CODECS or about[6] < 0 or not isinstance(about[2], list):
             raise Broken(f"has a damaged footer (column {leaf.name!r} is stored in no known way)")
-        if 0 < before < start:
-            start = before
+        start = _first_page(about)
         if values and not (size > 0 and len(MAGIC) <= start <= self._body - size):
             raise Broken(f"its footer has column {leaf.name!r} lie where there are no pages")
         if values:
@@ -385,7 +397,19 @@ class _Reading:
                 raise Broken("its footer has two columns lie in one place")
 
 
+def _first_page(about: dict[int, Any]) -> int:
+    start: int = about[9]
+    before: int = about.get(11, 0)
+    return before if 0 < before < start else start
+
+
 # ---------------------------------------------------------------- what is said of values
+
+
+def _chunk(chunk: dict[int, Any], leaf: Leaf) -> Chunk:
+    about = chunk[3]
+    stated = _stated(chunk, leaf)
+    return Chunk(_first_page(about), about[7], about[6], about[5], about[4], stated)
 
 
 def _stated(chunk: dict[int, Any], leaf: Leaf) -> Stated:

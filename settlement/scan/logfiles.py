@@ -644,6 +644,8 @@ def columns(
     own = [file.names[name] for name in present]
     coded = [file.names[name] for name in present if _is_coded(name, file.types[name])]
     row = group.first_row
+    with reading(file.name), _believing(file.name):
+        chunks = file.footer.chunks(group.number, own)
     with reading(file.name), log.filesystem.open_input_file(file.path) as source:
         opened = pq.ParquetFile(
             source,
@@ -668,7 +670,7 @@ def columns(
             f"where its footer says {group.rows}",
         )
     for name in present:
-        seen[name].check(file, group, name)
+        seen[name].check(file, group, name, chunks[file.names[name]].stated)
 
 
 class _Seen:
@@ -691,10 +693,8 @@ class _Seen:
             found = pc.min_max(column).as_py()
             self._bounds += [bound for bound in found.values() if bound is not None]
 
-    def check(self, file: LogFile, group: RowGroup, name: str) -> None:
+    def check(self, file: LogFile, group: RowGroup, name: str, stated: Stated) -> None:
         """Refuse a file whose footer says otherwise."""
-        with _believing(file.name):
-            stated = file.footer.stated(group.number, file.names[name])
         wrong = stated.nulls is not None and stated.nulls != self._nulls
         if self._bounds and stated.low is not None:
             wrong |= (stated.low, stated.high) != (min(self._bounds), max(self._bounds))
