@@ -139,6 +139,7 @@ class Chunk:
     raw_size: int
     values: int
     codec: int
+    physical: int
     stated: Stated
 
 
@@ -409,7 +410,7 @@ def _first_page(about: dict[int, Any]) -> int:
 def _chunk(chunk: dict[int, Any], leaf: Leaf) -> Chunk:
     about = chunk[3]
     stated = _stated(chunk, leaf)
-    return Chunk(_first_page(about), about[7], about[6], about[5], about[4], stated)
+    return Chunk(_first_page(about), about[7], about[6], about[5], about[4], about[1], stated)
 
 
 def _stated(chunk: dict[int, Any], leaf: Leaf) -> Stated:

@@ -18,6 +18,7 @@ import re
 import stat
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ from settlement.errors import BadInput, CannotRead, MissingInput, SettlementErro
 from settlement.month import Period
 from settlement.prices import Version
 from settlement.scan import footers
-from settlement.scan.footers import Footer, Stated
+from settlement.scan.footers import Chunk, Footer, Stated
+from settlement.scan.pages import LARGE
+from settlement.scan.sizes import LARGEST, Sizes, looked_up, rows_at_once, stated
 from settlement.scan.stamps import Clock, Span, Stamps
 
 _MAGIC_ENCRYPTED = b"PARE"
@@ -45,6 +48,8 @@ AS_HERE = mapping(())
 """The names of a log that calls its columns as they are called here."""
 BATCH_ROWS = 1 << 20
 """Row groups are decoded in batches of at most this many rows."""
+_BUFFER = 1 << 20
+"""Large row groups are read from the file so many bytes at a time, not a column at once."""
 _TAIL = 1 << 16
 """How much of a file's end is read at once: nearly every footer fits."""
 _FOOTER_READERS = {True: 2, False: 16}
@@ -633,29 +638,38 @@ def columns(
 ) -> Iterator[tuple[int, Mapping[str, pa.Array]]]:
     """Decode some columns of a row group, in batches of at most `BATCH_ROWS` rows.
 
-    Texts come as dictionaries, ids as they are written. Yields the first row of each batch
-    (in the file) and its columns; a column that the file lacks is not there.
+    Where rows are long, batches are shorter. Texts come as dictionaries, ids as they are
+    written, unless bytes speak against it (`sizes`). Yields the first row of each batch (in the
+    file) and its columns; a column that the file lacks is not there.
 
     Raises:
-        BadInput: the file is damaged, or has fewer or more rows than its footer says.
+        BadInput: the file is damaged, has pages too large for memory, or has fewer or more rows
+            than its footer says.
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
     present = [name for name in names if name in file.types]
     own = [file.names[name] for name in present]
-    coded = [file.names[name] for name in present if _is_coded(name, file.types[name])]
+    few = {file.names[name] for name in present if _is_coded(name, file.types[name])}
     row = group.first_row
     with reading(file.name), _believing(file.name):
         chunks = file.footer.chunks(group.number, own)
     with reading(file.name), log.filesystem.open_input_file(file.path) as source:
+        found = _sizes(log, file, group, source, chunks, few)
+        coded = {name for name, sizes in found.items() if sizes.is_coded(is_few=name in few)}
+        is_large = sum(chunk.size for chunk in chunks.values()) > LARGE
         opened = pq.ParquetFile(
             source,
             metadata=pq.read_metadata(pa.BufferReader(file.footer.of_group(group.number))),
-            read_dictionary=coded,
+            read_dictionary=[name for name in own if name in coded],
             coerce_int96_timestamp_unit="us",
-            pre_buffer=not log.is_local,
+            buffer_size=_BUFFER if is_large else 0,
+            pre_buffer=not log.is_local and not is_large,
             page_checksum_verification=True,
         )
-        batches = opened.iter_batches(BATCH_ROWS, row_groups=[0], columns=own, use_threads=False)
+        decoded = [sizes.decoded(is_coded=name in coded) for name, sizes in found.items()]
+        page = max((sizes.largest for sizes in found.values()), default=0)
+        count = rows_at_once(decoded, page, BATCH_ROWS)
+        batches = opened.iter_batches(count, row_groups=[0], columns=own, use_threads=False)
         seen = {name: _Seen() for name in present}
         for batch in batches:
             cells = {name: _simple(batch.column(file.names[name])) for name in present}
@@ -671,6 +685,44 @@ def columns(
         )
     for name in present:
         seen[name].check(file, group, name, chunks[file.names[name]].stated)
+
+
+def _sizes(
+    log: CallLog,
+    file: LogFile,
+    group: RowGroup,
+    source: pa.NativeFile,
+    chunks: Mapping[str, Chunk],
+    few: AbstractSet[str],
+) -> dict[str, Sizes]:
+    """Return what some columns of a row group come to; refuse those too large for memory.
+
+    Of remote files only the footer is asked: each look at a page would be a wait.
+    """
+    if not log.is_local:
+        return {name: stated(chunk) for name, chunk in chunks.items()}
+    found = {}
+    for name, chunk in chunks.items():
+        where = f"{file.name}, column {name!r}"
+        with _believing(where):
+            found[name] = looked_up(
+                lambda at, size: source.read_at(size, at), chunk, is_few=name in few
+            )
+        if found[name].total > max(LARGE, chunk.raw_size):
+            raise _lies(
+                where,
+                f"has {found[name].total >> 20} MiB in row group {group.number}, "
+                "more than the footer says",
+            )
+    largest = sum(column.largest for column in found.values())
+    if largest > LARGEST:
+        name = max(found, key=lambda name: found[name].largest)
+        raise BadInput(
+            f"has pages of {largest >> 20} MiB in row group {group.number}, too much for memory",
+            where=f"{file.name}, column {name!r}",
+            cure="have it written with smaller pages; 1 MiB is usual",
+        )
+    return found
 
 
 class _Seen:

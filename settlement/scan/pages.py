@@ -32,7 +32,9 @@ DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
 INT64, BYTE_ARRAY, FIXED_LENGTH = 2, 6, 7
 REQUIRED, OPTIONAL = 0, 1
-_CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
+CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
+LARGE = 192 << 20
+"""Columns of row groups with more bytes are left to those who read them in parts."""
 _MOST_WORDS = 4096
 """A dictionary of more words is not looked at word by word."""
 
@@ -66,7 +68,8 @@ def _check_numbers(*fields: object) -> None:
 class Place:
     """Where a chunk lies in its file, and how its values are stored.
 
-    ``width`` is the length of values of fixed length; ``optional`` says that nulls may occur.
+    ``width`` is the length of values of fixed length; ``optional`` says that nulls may occur;
+    ``raw_size`` are the bytes that ``size`` bytes of the file stand for.
     """
 
     start: int
@@ -76,6 +79,7 @@ class Place:
     physical: int
     width: int | None
     optional: bool
+    raw_size: int
 
 
 @lru_cache(maxsize=256)
@@ -141,7 +145,8 @@ def _places(
             leaf = leaves.get(bytes(about[3][0]))
             if leaf is None or leaf[3] not in (REQUIRED, OPTIONAL):
                 continue
-            _check_numbers(about[9], about.get(11, 0), about[7], about[5], about[4], about[1])
+            numbers = (about[9], about.get(11, 0), *(about[field] for field in (7, 6, 5, 4, 1)))
+            _check_numbers(*numbers)
             place = Place(
                 min(about[9], about.get(11) or about[9]),
                 about[7],
@@ -150,6 +155,7 @@ def _places(
                 about[1],
                 leaf[2] if about[1] == FIXED_LENGTH else None,
                 leaf[3] == OPTIONAL,
+                about[6],
             )
             yield (number, bytes(leaf[4]).decode()), place
 
@@ -253,10 +259,10 @@ class Chunk:
     """
 
     def __init__(self, descriptor: int, place: Place, buffer: Buffer) -> None:
-        if place.codec not in _CODECS:
+        if place.codec not in CODECS or place.size > LARGE:
             raise Unusual
         self._place = place
-        name = _CODECS[place.codec]
+        name = CODECS[place.codec]
         self._codec = None if name is None else pa.Codec(name)
         self._raw = _read(descriptor, place, buffer)
         found = headers(self._raw)
@@ -265,6 +271,10 @@ class Chunk:
         if any(page.kind == DICTIONARY for page in self._pages):
             raise Unusual
         if sum(page.values for page in self._pages) != place.values:
+            raise Unusual
+        if sum(page.raw_size for page in found) > LARGE:
+            raise Unusual
+        if self._dictionary is not None and self._dictionary.values > self._dictionary.raw_size:
             raise Unusual
 
     def texts(self, *, is_text: bool) -> Iterator[Piece]:

@@ -30,12 +30,14 @@ from settlement.scan.logfiles import (
     reading,
 )
 from settlement.scan.names import Names
-from settlement.scan.pages import Buffer, Chunk, Part, Piece, Unusual, places
+from settlement.scan.pages import LARGE, Buffer, Chunk, Part, Piece, Place, Unusual, places
 from settlement.scan.stamps import Clock, Stamps, since
 from settlement.scan.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
 
 QUICK_ROWS = range(1 << 13, (1 << 22) + 1)
 """Row groups of so many rows are read the quick way: it costs a little to begin, and memory."""
+_LONG = 256
+"""Nor are those read so where a column has more bytes a row: their pages would be unusual."""
 _FEW = 1 << 10
 """Integers within so narrow a range are coded without looking for the distinct ones."""
 _INT32 = 1 << 31
@@ -255,9 +257,7 @@ class Rows:
         """Hand a column's chunk over; raises `Unusual` for whatever is wrong with it."""
         file = self.file
         try:
-            place = places(file.path, file.size, file.modified_ns).get(
-                (self.group.number, file.names[name])
-            )
+            place = _place(file, self.group, name)
             if place is None or place.values != self.count:
                 raise Unusual
             descriptor = os.open(file.path, os.O_RDONLY)
@@ -276,12 +276,27 @@ def read(log: CallLog, file: LogFile, group: RowGroup, names: Sequence[str]) -> 
         BadInput: the file is damaged, or text is not UTF-8.
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
-    if log.is_local and group.rows in QUICK_ROWS:
+    if log.is_local and group.rows in QUICK_ROWS and not _is_long(file, group, names):
         yield Rows(log, file, group, group.first_row, group.rows, {}, True)
         return
     for first, cells in columns(log, file, group, names):
         count = len(next(iter(cells.values())))
         yield Rows(log, file, group, first, count, dict(cells))
+
+
+def _place(file: LogFile, group: RowGroup, name: str) -> Place | None:
+    own = file.names[name]
+    return places(file.path, file.size, file.modified_ns).get((group.number, own))
+
+
+def _is_long(file: LogFile, group: RowGroup, names: Sequence[str]) -> bool:
+    """Tell whether a row group is too large to be read whole, by what its footer says."""
+    try:
+        found = [_place(file, group, name) for name in names]
+    except (OSError, Unusual):
+        return True
+    most = min(LARGE, group.rows * _LONG)
+    return any(place.raw_size > most for place in found if place)
 
 
 def _joined(parts: list[pa.Array]) -> pa.Array:
