@@ -35,7 +35,7 @@ scan.pages
 scan.sizes
 counting.keys
 dedup
-scan.names
+scan.names scan.sizes
 scan.logfiles
 scan.cache scan.rows
 calls days spark.forms

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from settlement.errors import BadInput
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.pages import Piece
 from settlement.scan.texts import FRAME, LANE, Bytes, Codes, Ints, Lanes, Texts, lanes, to_arrow
@@ -22,8 +23,17 @@ NULL, EMPTY = 0, 1
 """Numbers that stand for no account: the cell is null, or empty."""
 _STEP = 16_384
 """So many are looked up at a time: what is in hand stays in the processor's cache."""
+_STEP_LANES = 1 << 20
+"""And so many lanes, where ids are long."""
+_LONG_LANES = 32
+LONGEST = 128 << 20
+"""Bytes that all accounts of more than 256 bytes may have together: they stay in memory."""
 _SORTED_LANES = 4
 """Accounts of so many lanes at most are sorted as numbers; longer ones by Arrow."""
+
+
+class Overlong(BadInput):
+    """Account ids so long that they do not fit in memory."""
 
 
 class Names:
@@ -40,6 +50,7 @@ class Names:
         self._tables = {1: _Table(1, 16)}
         self._tables[1].learn(lanes(empty), hashed(empty), EMPTY)
         self._count = EMPTY + 1
+        self._long = 0
 
     def __len__(self) -> int:
         with self._lock:  # whoever was given a number, even one just learnt, finds it counted
@@ -65,8 +76,9 @@ class Names:
     def _look_up(self, texts: Texts, out: Codes) -> None:
         for rows, matrix in texts.lots:
             numbers = np.empty(len(matrix), np.int32)
-            for start in range(0, len(matrix), _STEP):
-                numbers[start : start + _STEP] = self._of(matrix[start : start + _STEP])
+            step = min(_STEP, 1 + _STEP_LANES * LANE // matrix.shape[1])
+            for start in range(0, len(matrix), step):
+                numbers[start : start + step] = self._of(matrix[start : start + step])
             out[rows] = numbers
 
     def _of(self, matrix: Bytes) -> Codes:
@@ -83,13 +95,25 @@ class Names:
         """Give numbers to texts, those apart that another thread has learnt meanwhile."""
         width = ids.shape[1]
         with self._lock:
+            if width > _LONG_LANES:
+                self._check_room(ids.nbytes)
             table = self._tables.setdefault(width, _Table(width, 16))
             if table.used + len(ids) > table.room:
                 table = table.grown(2 * (table.used + len(ids)))
             numbers, new = table.learn(ids, hashes, self._count)
             self._tables[width] = table
             self._count += new
+            self._long += new * width * LANE if width > _LONG_LANES else 0
         return numbers
+
+    def _check_room(self, size: int) -> None:
+        if self._long + size > LONGEST:
+            raise Overlong(
+                f"has account ids of over {_LONG_LANES * LANE} bytes that come to "
+                f"{LONGEST >> 20} MiB, too much for memory",
+                where="the call log",
+                cure="give the column that holds account ids (--column)",
+            )
 
     def texts(self) -> pa.Array:
         """Return the account of each number as large text, null and empty ones among them."""

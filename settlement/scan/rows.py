@@ -29,7 +29,7 @@ from settlement.scan.logfiles import (
     read_stamps,
     reading,
 )
-from settlement.scan.names import Names
+from settlement.scan.names import Names, Overlong
 from settlement.scan.pages import LARGE, Buffer, Chunk, Part, Piece, Place, Unusual, places
 from settlement.scan.stamps import Clock, Stamps, since
 from settlement.scan.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
@@ -174,7 +174,10 @@ class Rows:
 
     def accounts(self, names: Names) -> Codes:
         """Return the number of each row's account."""
-        return self._strings("account_id", lambda pieces: names.numbers(pieces, self.count))
+        try:
+            return self._strings("account_id", lambda pieces: names.numbers(pieces, self.count))
+        except Overlong as error:
+            raise Overlong(error.what, where=self._where("account_id"), cure=error.cure) from error
 
     def hashes(self, hashed: Hash = hash_rows) -> tuple[Lanes, Bools | None]:
         """Return the hash of each row's request id, and which ids are null or empty, if any."""
