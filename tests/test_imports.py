@@ -32,7 +32,6 @@ scan.stamps scan.texts scan.memory
 scan.scratch
 scan.hashing scan.indices counting.finder
 scan.pages
-scan.sizes
 counting.keys
 dedup
 scan.names scan.sizes
