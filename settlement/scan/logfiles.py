@@ -718,7 +718,8 @@ def _sizes(
     if largest > LARGEST:
         name = max(found, key=lambda name: found[name].largest)
         raise BadInput(
-            f"has pages of {largest >> 20} MiB in row group {group.number}, too much for memory",
+            f"has a page of {found[name].largest >> 20} MiB in row group {group.number}, "
+            f"with those of other columns {largest >> 20} MiB, too much for memory",
             where=f"{file.name}, column {name!r}",
             cure="have it written with smaller pages; 1 MiB is usual",
         )

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
+from settlement.errors import BadInput
 from settlement.scan import texts
 from settlement.scan.hashing import Hash, hash_rows, hash_texts
 from settlement.scan.logfiles import (
@@ -38,6 +39,8 @@ QUICK_ROWS = range(1 << 13, (1 << 22) + 1)
 """Row groups of so many rows are read the quick way: it costs a little to begin, and memory."""
 _LONG = 256
 """Nor are those read so where a column has more bytes a row: their pages would be unusual."""
+_MOST = 512 << 20
+"""Bytes that strings of a dictionary may come to where they must be told one by one."""
 _FEW = 1 << 10
 """Integers within so narrow a range are coded without looking for the distinct ones."""
 _INT32 = 1 << 31
@@ -188,7 +191,9 @@ class Rows:
 
         Each pair is of ids of one number of lanes: which of ``rows`` they are of, and they.
         """
-        return self._strings("request_id", lambda pieces: _picked(pieces, rows))
+        return self._strings(
+            "request_id", lambda pieces: _picked(pieces, rows, self._where("request_id"))
+        )
 
     def cells(self, name: str, rows: Ints) -> pa.Array:
         """Return some rows of a column as text, ascending from 0; bytes as lower-case hex.
@@ -200,7 +205,7 @@ class Rows:
         plain = self._plain_type(name)
         taken = self._either(
             name,
-            lambda pieces: _joined_lanes(_picked(pieces, rows), len(rows)),
+            lambda pieces: _joined_lanes(_picked(pieces, rows, self._where(name)), len(rows)),
             lambda column: column.take(pa.array(rows)),
         )
         with reading(self._where(name)):
@@ -358,14 +363,19 @@ def _all_marks(some: Texts) -> Bools:
     return np.zeros(some.total, bool) if marks is None else marks
 
 
-def _picked(pieces: Iterable[Piece], rows: Ints) -> list[tuple[Ints, Lanes]]:
-    """Return some rows' strings by their number of lanes; pieces without any are not read."""
+def _picked(pieces: Iterable[Piece], rows: Ints, where: str) -> list[tuple[Ints, Lanes]]:
+    """Return some rows' strings by their number of lanes; pieces without any are not read.
+
+    Raises `BadInput` where words of a dictionary are too long to be repeated.
+    """
     found: dict[int, list[tuple[Ints, Lanes]]] = {}
     at = 0
     for count, read_piece in pieces:
         begin, end = np.searchsorted(rows, (at, at + count)).tolist()
         if begin < end:
             some, codes = read_piece(rows[begin:end] - at)
+            if codes is not None:
+                _check_room(some, len(rows), where)
             for which, matrix in some.lots if codes is None else _coded(some, codes):
                 places = which if isinstance(which, np.ndarray) else np.arange(end - begin)
                 ids = lanes(matrix)
@@ -375,6 +385,17 @@ def _picked(pieces: Iterable[Piece], rows: Ints) -> list[tuple[Ints, Lanes]]:
         (np.concatenate([w for w, _ in parts]), np.concatenate([i for _, i in parts]))
         for parts in found.values()
     ]
+
+
+def _check_room(words: Texts, rows: int, where: str) -> None:
+    longest = max((lot.matrix.shape[1] for lot in words.lots), default=0)
+    if rows * longest > _MOST:
+        raise BadInput(
+            f"has values of up to {longest} bytes that {rows} rows have again or in vain, "
+            "too much for memory",
+            where=where,
+            cure="have it delivered with shorter ones, or in smaller row groups",
+        )
 
 
 def _joined_lanes(picked: list[tuple[Ints, Lanes]], count: int) -> pa.Array:
