@@ -153,7 +153,8 @@ def test_strings_of_a_megabyte_are_counted_or_refused(
         for rows in (50, 300)
     )
     assert few["rows"]["billed"] == 50
-    assert f"column '{name}': has a page of 286 MiB in row group 0" in refusal(many)
+    what = "dictionary" if dictionary else "page"
+    assert f"column '{name}': has a {what} of 286 MiB in row group 0" in refusal(many)
 
 
 # ---------------------------------------------------------------- bombs

@@ -39,7 +39,14 @@ from settlement.prices import Version
 from settlement.scan import footers
 from settlement.scan.footers import Chunk, Footer, Stated
 from settlement.scan.pages import LARGE
-from settlement.scan.sizes import LARGEST, Sizes, looked_up, rows_at_once, stated
+from settlement.scan.sizes import (
+    LARGEST,
+    LARGEST_DICTIONARY,
+    Sizes,
+    looked_up,
+    rows_at_once,
+    stated,
+)
 from settlement.scan.stamps import Clock, Span, Stamps
 
 _MAGIC_ENCRYPTED = b"PARE"
@@ -714,16 +721,21 @@ def _sizes(
                 f"has {found[name].total >> 20} MiB in row group {group.number}, "
                 "more than the footer says",
             )
+        if found[name].dictionary > LARGEST_DICTIONARY:
+            raise _too_large(where, group, "dictionary", found[name].dictionary)
     largest = sum(column.largest for column in found.values())
     if largest > LARGEST:
         name = max(found, key=lambda name: found[name].largest)
-        raise BadInput(
-            f"has a page of {found[name].largest >> 20} MiB in row group {group.number}, "
-            f"with those of other columns {largest >> 20} MiB, too much for memory",
-            where=f"{file.name}, column {name!r}",
-            cure="have it written with smaller pages; 1 MiB is usual",
-        )
+        raise _too_large(f"{file.name}, column {name!r}", group, "page", found[name].largest)
     return found
+
+
+def _too_large(where: str, group: RowGroup, what: str, size: int) -> BadInput:
+    return BadInput(
+        f"has a {what} of {size >> 20} MiB in row group {group.number}, too much for memory",
+        where=where,
+        cure=f"have it written with a smaller {what}; 1 MiB is usual",
+    )
 
 
 class _Seen:

@@ -203,12 +203,15 @@ class Rows:
         if name not in self.file.types:
             return pa.nulls(len(rows), pa.large_string())
         plain = self._plain_type(name)
-        taken = self._either(
-            name,
-            lambda pieces: _joined_lanes(_picked(pieces, rows, self._where(name)), len(rows)),
-            lambda column: column.take(pa.array(rows)),
+        where = self._where(name)
+        taken = self._quickly(
+            name, lambda pieces: _joined_lanes(_picked(pieces, rows, where), len(rows))
         )
-        with reading(self._where(name)):
+        with reading(where):
+            if taken is None:
+                column = self.arrow(name)
+                assert column is not None
+                taken = column.take(pa.array(rows))
             if not is_binary(plain):
                 taken = (
                     taken.cast(pa.large_string()) if pa.types.is_large_binary(taken.type) else taken
@@ -243,23 +246,31 @@ class Rows:
 
     def _strings(self, name: str, use: Callable[[Iterable[Piece]], _T]) -> _T:
         """Hand a column's strings over, page by page; from the beginning where that fails."""
-        return self._either(name, use, lambda column: use([_arrow_piece(column)]))
-
-    def _either(
-        self,
-        name: str,
-        use: Callable[[Iterable[Piece]], _T],
-        otherwise: Callable[[pa.Array], _T],
-    ) -> _T:
-        """Hand a column's strings over page by page; where that fails, as Arrow reads it."""
-        plain = self._plain_type(name)
-        if self._is_quick and name not in self._arrow and (is_text(plain) or is_binary(plain)):
-            try:
-                return self._on_pages(name, lambda chunk: use(chunk.texts(is_text=is_text(plain))))
-            except Unusual:
-                pass
+        found = self._quickly(name, use)
+        if found is not None:
+            return found
         with reading(self._where(name)):
-            return otherwise(self.arrow(name))
+            return use(map(_arrow_piece, self._parts(name)))
+
+    def _parts(self, name: str) -> Iterator[pa.Array]:
+        """Yield a column as Arrow reads it, in parts of which each fits in memory."""
+        if name in self._arrow or not self._is_quick:
+            yield self.arrow(name)
+            return
+        for _, cells in columns(self.log, self.file, self.group, [name]):
+            if len(cells[name]) == self.count:
+                self._arrow[name] = cells[name]
+            yield cells[name]
+
+    def _quickly(self, name: str, use: Callable[[Iterable[Piece]], _T]) -> _T | None:
+        """Hand a column's strings over page by page; None where that fails."""
+        plain = self._plain_type(name)
+        if not self._is_quick or name in self._arrow or not (is_text(plain) or is_binary(plain)):
+            return None
+        try:
+            return self._on_pages(name, lambda chunk: use(chunk.texts(is_text=is_text(plain))))
+        except Unusual:
+            return None
 
     def _on_pages(self, name: str, use: Callable[[Chunk], _T]) -> _T:
         """Hand a column's chunk over; raises `Unusual` for whatever is wrong with it."""

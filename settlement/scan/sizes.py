@@ -23,6 +23,8 @@ Read = Callable[[int, int], bytes]
 """Returns bytes of a file: from where, and so many; fewer where it ends."""
 LARGEST = 256 << 20
 """Bytes that the largest pages of all columns of a row group may have together, opened."""
+LARGEST_DICTIONARY = 64 << 20
+"""Bytes that a dictionary may have: its words are held several times over."""
 AT_ONCE = 64 << 20
 """Bytes of rows that are decoded at once, unless a single page has more."""
 _MOST = {0: 1, 1: 24, 2: 1032, 6: 1 << 15, 7: 255}
@@ -59,12 +61,14 @@ class Sizes:
     Attributes:
         largest: bytes of the largest one, opened.
         total: bytes of all of them.
-        word: bytes of the longest word of its dictionary, or more.
+        dictionary: bytes of its dictionary.
+        word: those of the dictionary's longest word, or more.
         values: those of each page.
     """
 
     largest: int
     total: int
+    dictionary: int
     word: int
     values: list[Values]
 
@@ -87,7 +91,7 @@ class Sizes:
 
 def stated(chunk: Chunk) -> Sizes:
     """Return what the footer says of a chunk."""
-    return Sizes(0, chunk.raw_size, 0, [Values(chunk.values, chunk.raw_size, True)])
+    return Sizes(0, chunk.raw_size, 0, 0, [Values(chunk.values, chunk.raw_size, True)])
 
 
 def looked_up(read: Read, chunk: Chunk, *, is_few: bool) -> Sizes:
@@ -98,7 +102,7 @@ def looked_up(read: Read, chunk: Chunk, *, is_few: bool) -> Sizes:
     """
     most = chunk.size * _MOST.get(chunk.codec, _ANY)
     if most * (1 if is_few else chunk.values) <= _FEW:
-        return Sizes(most, most, most, [Values(chunk.values, most, False)])
+        return Sizes(most, most, most, most, [Values(chunk.values, most, False)])
     pages = list(_pages(read, chunk))
     values = [
         Values(page.values, page.raw_size, page.encoding == PLAIN)
@@ -107,7 +111,7 @@ def looked_up(read: Read, chunk: Chunk, *, is_few: bool) -> Sizes:
     ]
     word = max((page.raw_size for page in pages if page.kind == DICTIONARY), default=0)
     sizes = [page.raw_size for page in pages]
-    found = Sizes(max(sizes, default=0), sum(sizes), word, values)
+    found = Sizes(max(sizes, default=0), sum(sizes), word, word, values)
     if found.repeated <= AT_ONCE or (is_few and found.is_coded(is_few=True)):
         return found
     words = [_longest_word(read, chunk, page) for page in pages if page.kind == DICTIONARY]
@@ -190,7 +194,7 @@ def _header(read: Read, at: int, end: int) -> tuple[dict[int, Any], int]:
 
 def _longest_word(read: Read, chunk: Chunk, page: _Page) -> int:
     """Return the length of a dictionary's longest word, or more where it is not to be told."""
-    if page.raw_size > LARGEST or page.values > page.raw_size:
+    if page.raw_size > LARGEST_DICTIONARY or page.values > page.raw_size:
         return page.raw_size
     if chunk.physical != BYTE_ARRAY:
         return -(-page.raw_size // max(page.values, 1))
