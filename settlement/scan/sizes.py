@@ -21,7 +21,7 @@ from settlement.scan.thrift import struct
 
 Read = Callable[[int, int], bytes]
 """Returns bytes of a file: from where, and so many; fewer where it ends."""
-LARGEST = 256 << 20
+LARGEST = 192 << 20
 """Bytes that the largest pages of all columns of a row group may have together, opened."""
 LARGEST_DICTIONARY = 64 << 20
 """Bytes that a dictionary may have: its words are held several times over."""
