@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.month import UNITS_PER_SECOND, Month
-from settlement.scan.logfiles import CallLog, LogFile, RowGroup, columns, read_stamps
+from settlement.scan.decoding import columns, read_stamps
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.scan.stamps import Clock
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]

@@ -25,6 +25,7 @@ from settlement.month import UNITS_PER_SECOND, Month, months_from, zone_named
 from settlement.prices import PriceBook
 from settlement.scan import logfiles
 from settlement.scan.cache import Cache, Damaged, Digests, Key, Writer, write_memo
+from settlement.scan.decoding import columns
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.whatif import counting_of
 
@@ -227,7 +228,7 @@ def _touched_by(log: CallLog, file: LogFile, group: RowGroup, bounds: list[int])
         if 0 <= high - low <= 1:
             return {low, high}
     found: set[int] = set()
-    for _, cells in logfiles.columns(log, file, group, ["timestamp"]):
+    for _, cells in columns(log, file, group, ["timestamp"]):
         found |= _read(cells["timestamp"], bounds)
     return found
 

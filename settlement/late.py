@@ -14,7 +14,7 @@ from settlement import inputs
 from settlement.book import Book, Settlement
 from settlement.inputs import Moves
 from settlement.month import UNITS_PER_SECOND, Month, Period, zone_named
-from settlement.scan import logfiles
+from settlement.scan.decoding import touching
 from settlement.scan.logfiles import CallLog, InputFile, LogFile
 
 _NAMED = 3
@@ -82,10 +82,9 @@ def of_month(settlement: Settlement, log: CallLog) -> Late:
     files = tuple(file for file in log.files if file.name in new or file.name in changed)
     naive = settlement.manifest["options"].get("naive_timestamps")
     period = settlement.month.period(settlement.price_book.zone)
-    touching = logfiles.touching(
-        CallLog(log.root, files, 0, log.filesystem), period, zone_named(naive) if naive else None
-    )
-    touched = {file.file for file in touching}
+    part = CallLog(log.root, files, 0, log.filesystem)
+    zone = zone_named(naive) if naive else None
+    touched = {file.file for file in touching(part, period, zone)}
     return Late(
         settlement.month,
         settlement.revision,

@@ -57,6 +57,7 @@ from settlement.operations import messages
 from settlement.prices import PriceBook
 from settlement.progress import Progress, Warn, silent, unheard, watched
 from settlement.scan import logfiles
+from settlement.scan.decoding import touching
 from settlement.scan.logfiles import CallLog, InputFile
 from settlement.usage import KEPT_REJECTS, Counted
 from settlement.whatif import Effect
@@ -650,8 +651,8 @@ def _is_unchanged(order: Order, log: CallLog, standing: Settlement, journal: Jou
         return False
     with journal.stage("compare"):
         period = order.month.period(order.prices.zone)
-        touching = logfiles.touching(log, period, order.naive_zone)
-        return [asdict(file) for file in touching] == list(manifest["inputs"])
+        touched = touching(log, period, order.naive_zone)
+        return [asdict(file) for file in touched] == list(manifest["inputs"])
 
 
 def _same_terms(order: Order, options: Mapping[str, object]) -> bool:

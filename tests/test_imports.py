@@ -36,6 +36,7 @@ counting.keys
 dedup
 scan.names scan.sizes
 scan.logfiles
+scan.decoding
 scan.cache scan.rows
 calls days spark.forms
 counting.rejects counting.tally counting.notes counting.memos counting.plan

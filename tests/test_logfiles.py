@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
-from settlement.scan import logfiles
-from settlement.scan.logfiles import check, find, needed, reading, touching
+from settlement.scan import decoding
+from settlement.scan.decoding import columns, touching
+from settlement.scan.logfiles import check, find, needed, reading
 from settlement.usage import count
 from tests.logs import PERIOD, SCHEMA, START, VERSION, call, table, version, write
 
@@ -380,11 +381,11 @@ def test_many_small_files_are_found_quickly(tmp_path: Path) -> None:
 
 
 def test_batches_hold_at_most_so_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logfiles, "BATCH_ROWS", 7)
+    monkeypatch.setattr(decoding, "BATCH_ROWS", 7)
     write(tmp_path / "a.parquet", [call(n) for n in range(40)], row_group_size=20)
     log = find(str(tmp_path))
     (file,) = log.files
-    firsts = [row for row, _ in logfiles.columns(log, file, file.groups[1], ["account_id"])]
+    firsts = [row for row, _ in columns(log, file, file.groups[1], ["account_id"])]
     assert firsts == [20, 27, 34]
     assert count(log, PERIOD, VERSION).rows["billed"] == 40
 
@@ -397,7 +398,7 @@ def test_a_footer_that_promises_other_rows_is_refused(tmp_path: Path) -> None:
     (file,) = log.files
     group = type(lying.groups[0])(0, 0, 9, 10, lying.groups[0].span)
     with pytest.raises(BadInput, match="where its footer says 9"):
-        list(logfiles.columns(log, file, group, ["account_id"]))
+        list(columns(log, file, group, ["account_id"]))
 
 
 def test_int96_timestamps_are_read(tmp_path: Path) -> None:

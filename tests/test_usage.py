@@ -275,7 +275,7 @@ def test_rests_of_hashes_that_sift_suspects_change_nothing(
 def test_batches_and_lots_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = drawn_log(3)
     whole = counted(tmp_path, rows)
-    monkeypatch.setattr("settlement.scan.logfiles.BATCH_ROWS", 17)
+    monkeypatch.setattr("settlement.scan.decoding.BATCH_ROWS", 17)
     monkeypatch.setattr(keys, "_BLOCK", 5)
     monkeypatch.setattr(dedup, "_CLAIMS", 3)
     monkeypatch.setattr(keys.Keys.suspects, "__defaults__", (1, 8))

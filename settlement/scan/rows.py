@@ -18,16 +18,15 @@ import pyarrow as pa
 
 from settlement.errors import BadInput
 from settlement.scan import texts
+from settlement.scan.decoding import columns, read_stamps
 from settlement.scan.hashing import Hash, hash_rows, hash_texts
 from settlement.scan.logfiles import (
     CallLog,
     LogFile,
     RowGroup,
-    columns,
     is_binary,
     is_text,
     plain_type,
-    read_stamps,
     reading,
 )
 from settlement.scan.names import Names, Overlong
