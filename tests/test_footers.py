@@ -37,7 +37,7 @@ def test_a_footer_is_what_arrow_reads(writer: str) -> None:
     assert empty.schema_arrow == whole.schema_arrow
     assert empty.metadata.num_rows == 0
     for number, group in enumerate(footer.groups):
-        alone = pq.read_metadata(pa.BufferReader(footer.of_group(number)))
+        alone = pq.read_metadata(pa.BufferReader(footer.of_groups(number)))
         assert alone.row_group(0).to_dict() == metadata.row_group(number).to_dict()
         assert (alone.num_rows, alone.num_row_groups) == (group.rows, 1)
         for n, leaf in enumerate(footer.leaves):

@@ -4,14 +4,19 @@ Every row that may be charged is given a position, a number of its own among all
 it is found again. Row groups that surely lie outside the month get none.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from settlement.calls import Rules
+from settlement.scan import rows
 from settlement.scan.cache import Digests, Entry
 from settlement.scan.hashing import Hash
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.scan.stamps import Clock
 from settlement.scan.texts import Ints
+
+_MOST_ROWS, _MOST_GROUPS = 1 << 17, 1 << 10
+"""So many rows, and row groups, at most are read as one."""
 
 
 @dataclass(frozen=True)
@@ -89,4 +94,29 @@ class Plan:
                 position = first + file.rows
             if entry:
                 known.append(Known(file, entry, first, digests.is_compared(entry)))
-        return cls(tuple(tasks), tuple(known), tuple(outside), position)
+        return cls(tuple(_joined(tasks)), tuple(known), tuple(outside), position)
+
+
+def _joined(tasks: Iterable[Task]) -> Iterator[Task]:
+    """Yield tasks, of small row groups in a row one: each would cost more to begin than to read."""
+    waiting: Task | None = None
+    for task in tasks:
+        if waiting and _may_join(waiting, task):
+            waiting = replace(waiting, group=waiting.group.joined(task.group))
+            continue
+        if waiting:
+            yield waiting
+        waiting = task
+    if waiting:
+        yield waiting
+
+
+def _may_join(task: Task, after: Task) -> bool:
+    group, other, small = task.group, after.group, rows.QUICK_ROWS.start
+    return (
+        task.file is after.file
+        and group.number + group.count == other.number
+        and max(group.rows // group.count, other.rows) < small
+        and group.rows + other.rows <= _MOST_ROWS
+        and group.count < _MOST_GROUPS
+    )

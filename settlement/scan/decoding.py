@@ -6,6 +6,7 @@ whole numbers. So neither a file that lost rows nor a footer that tells somethin
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import reduce
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -61,26 +62,28 @@ def columns(
     present = [name for name in names if name in file.types]
     own = [file.names[name] for name in present]
     few = {file.names[name] for name in present if _is_coded(name, file.types[name])}
-    row = group.first_row
+    row, footer = group.first_row, file.footer.of_groups(group.number, group.count)
     with reading(file.name), believing(file.name):
-        chunks = file.footer.chunks(group.number, own)
+        chunks = _Chunks(file, group, own)
     with reading(file.name), log.filesystem.open_input_file(file.path) as source:
-        found = _sizes(log, file, group, source, chunks, few)
+        found = chunks.sizes(source if log.is_local else None, few)
         coded = {name for name, sizes in found.items() if sizes.is_coded(is_few=name in few)}
-        is_large = sum(chunk.size for chunk in chunks.values()) > LARGE
         opened = pq.ParquetFile(
             source,
-            metadata=pq.read_metadata(pa.BufferReader(file.footer.of_group(group.number))),
+            metadata=pq.read_metadata(pa.BufferReader(footer)),
             read_dictionary=[name for name in own if name in coded],
             coerce_int96_timestamp_unit="us",
-            buffer_size=_BUFFER if is_large else 0,
-            pre_buffer=not log.is_local and not is_large,
+            buffer_size=_BUFFER if chunks.are_large else 0,
+            pre_buffer=not log.is_local and not chunks.are_large,
             page_checksum_verification=True,
         )
         decoded = [sizes.decoded(is_coded=name in coded) for name, sizes in found.items()]
         page = max((sizes.largest for sizes in found.values()), default=0)
         count = rows_at_once(decoded, page, BATCH_ROWS)
-        batches = opened.iter_batches(count, row_groups=[0], columns=own, use_threads=False)
+        every = range(group.count)
+        batches = opened.iter_batches(count, row_groups=every, columns=own, use_threads=False)
+        if group.count > 1:
+            batches = _joined(batches, count)
         seen = {name: _Seen() for name in present}
         for batch in batches:
             cells = {name: _simple(batch.column(file.names[name])) for name in present}
@@ -91,55 +94,92 @@ def columns(
     if row != group.first_row + group.rows:
         raise lies(
             file.name,
-            f"has {row - group.first_row} rows in row group {group.number}, "
+            f"has {row - group.first_row} rows in row group {group}, "
             f"where its footer says {group.rows}",
         )
     for name in present:
-        seen[name].check(file, group, name, chunks[file.names[name]].stated)
+        seen[name].check(file, group, name, chunks.stated(file.names[name]))
 
 
-def _sizes(
-    log: CallLog,
-    file: LogFile,
-    group: RowGroup,
-    source: pa.NativeFile,
-    chunks: Mapping[str, Chunk],
-    few: AbstractSet[str],
-) -> dict[str, Sizes]:
-    """Return what some columns of a row group come to; refuse those too large for memory.
+def _joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Put batches together, to at most so many rows: Arrow ends one with each row group."""
+    waiting: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        if waiting and held + len(batch) > rows:
+            yield _one(waiting)
+            waiting, held = [], 0
+        waiting.append(batch)
+        held += len(batch)
+    if waiting:
+        yield _one(waiting)
 
-    Of remote files only the footer is asked: each look at a page would be a wait.
-    """
-    if not log.is_local:
-        return {name: stated(chunk) for name, chunk in chunks.items()}
-    found = {}
-    for name, chunk in chunks.items():
-        where = f"{file.name}, column {name!r}"
+
+def _one(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+    return table.to_batches()[0]
+
+
+class _Chunks:
+    """Some columns of a row group, or of several in a row, as the footer tells them."""
+
+    def __init__(self, file: LogFile, group: RowGroup, names: Sequence[str]) -> None:
+        self._file, self._group = file, group
+        every = [file.footer.chunks(number, names) for number in group.numbers]
+        self._by_name = {name: [chunks[name] for chunks in every] for name in every[0]}
+
+    @property
+    def are_large(self) -> bool:
+        """Whether they have so many bytes that a column should not be read at once."""
+        return sum(chunk.size for each in self._by_name.values() for chunk in each) > LARGE
+
+    def stated(self, name: str) -> Stated:
+        """Return what the footer says of a column's values."""
+        return reduce(Stated.joined, (chunk.stated for chunk in self._by_name[name]))
+
+    def sizes(self, source: pa.NativeFile | None, few: AbstractSet[str]) -> dict[str, Sizes]:
+        """Return what the columns come to; refuse those too large for memory.
+
+        Without a source, of remote files, only the footer is asked: each look at a page would
+        be a wait.
+        """
+        if source is None:
+            return {
+                name: Sizes.joined([stated(chunk) for chunk in chunks])
+                for name, chunks in self._by_name.items()
+            }
+        found = {
+            name: Sizes.joined([self._looked_up(source, name, c, is_few=name in few) for c in each])
+            for name, each in self._by_name.items()
+        }
+        largest = sum(column.largest for column in found.values())
+        if largest > LARGEST:
+            name = max(found, key=lambda name: found[name].largest)
+            raise self._too_large(name, "page", found[name].largest)
+        return found
+
+    def _looked_up(self, source: pa.NativeFile, name: str, chunk: Chunk, *, is_few: bool) -> Sizes:
+        where = f"{self._file.name}, column {name!r}"
         with believing(where):
-            found[name] = looked_up(
-                lambda at, size: source.read_at(size, at), chunk, is_few=name in few
+            sizes = looked_up(
+                lambda at, size: source.read_at(size, at),
+                chunk,
+                is_few=is_few,
+                is_alone=self._group.count == 1,
             )
-        if found[name].total > max(LARGE, chunk.raw_size):
-            raise lies(
-                where,
-                f"has {found[name].total >> 20} MiB in row group {group.number}, "
-                "more than the footer says",
-            )
-        if found[name].dictionary > LARGEST_DICTIONARY:
-            raise _too_large(where, group, "dictionary", found[name].dictionary)
-    largest = sum(column.largest for column in found.values())
-    if largest > LARGEST:
-        name = max(found, key=lambda name: found[name].largest)
-        raise _too_large(f"{file.name}, column {name!r}", group, "page", found[name].largest)
-    return found
+        if sizes.total > max(LARGE, chunk.raw_size):
+            what = f"has {sizes.total >> 20} MiB in row group {self._group}"
+            raise lies(where, f"{what}, more than the footer says")
+        if sizes.dictionary > LARGEST_DICTIONARY:
+            raise self._too_large(name, "dictionary", sizes.dictionary)
+        return sizes
 
-
-def _too_large(where: str, group: RowGroup, what: str, size: int) -> BadInput:
-    return BadInput(
-        f"has a {what} of {size >> 20} MiB in row group {group.number}, too much for memory",
-        where=where,
-        cure=f"have it written with a smaller {what}; 1 MiB is usual",
-    )
+    def _too_large(self, name: str, what: str, size: int) -> BadInput:
+        return BadInput(
+            f"has a {what} of {size >> 20} MiB in row group {self._group}, too much for memory",
+            where=f"{self._file.name}, column {name!r}",
+            cure=f"have it written with a smaller {what}; 1 MiB is usual",
+        )
 
 
 class _Seen:
@@ -170,7 +210,7 @@ class _Seen:
         if wrong:
             raise lies(
                 f"{file.name}, {file.column(name)}",
-                f"its values in row group {group.number} are not what the footer says of them",
+                f"its values in row group {group} are not what the footer says of them",
             )
 
 

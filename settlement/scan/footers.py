@@ -14,12 +14,12 @@ columns; of statistics, which decide what need not be read, the old form and the
 nulls are as many as the histogram of levels counts. One flipped bit then contradicts something.
 What a footer says only once and nothing else tells is not believed where it matters (`Stated`).
 
-To Arrow go the schema alone (`Footer.without_groups`) or one row group (`Footer.of_group`):
+To Arrow go the schema alone (`Footer.without_groups`) or some row groups (`Footer.of_groups`):
 however long a footer is, only what is being read of it is in memory as Arrow's objects.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -126,6 +126,16 @@ class Stated:
         """Whether all that is said is said twice."""
         return self.bounds_agree and self.nulls_agree
 
+    def joined(self, other: "Stated") -> "Stated":
+        """Return what is said of both together: of either nothing, of both nothing."""
+        one, two = (self.low, self.high), (other.low, other.high)
+        nulls = None
+        if self.nulls is not None and other.nulls is not None:
+            nulls = self.nulls + other.nulls
+        if None in {*one, *two}:
+            return Stated(nulls=nulls)
+        return Stated(min(one[0], two[0]), max(one[1], two[1]), nulls)  # type: ignore[type-var]
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -195,17 +205,17 @@ class Footer:
 
     def without_groups(self) -> bytes:
         """Return a file without any rows that has the same schema."""
-        return self._file(0, b"")
+        return self._file((), b"")
 
-    def of_group(self, number: int) -> bytes:
-        """Return the end of a file with one row group alone, its pages where they are here."""
-        group = self.groups[number]
-        return self._file(group.rows, self.raw[group.begin : group.end])
+    def of_groups(self, first: int, count: int = 1) -> bytes:
+        """Return the end of a file with some row groups alone, their pages where they are here."""
+        some = self.groups[first : first + count]
+        return self._file(some, self.raw[some[0].begin : some[-1].end])
 
-    def _file(self, rows: int, group: bytes) -> bytes:
-        count = b"\x16" + _varint_bytes(rows << 1)
-        groups = b"\x19" + (b"\x1c" if group else b"\x0c") + group
-        footer = self.head + count + groups + self.tail
+    def _file(self, groups: Sequence[Group], raw: bytes) -> bytes:
+        rows, count = sum(group.rows for group in groups), len(groups)
+        head = bytes([count << 4 | 12]) if count < 15 else b"\xfc" + _varint_bytes(count)
+        footer = self.head + b"\x16" + _varint_bytes(rows << 1) + b"\x19" + head + raw + self.tail
         return MAGIC + footer + len(footer).to_bytes(4, "little") + MAGIC
 
 

@@ -51,7 +51,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group, as its footer tells it.
+    """A row group, as its footer tells it; or so many small ones in a row, to be read as one.
 
     ``size`` is its part of the file's bytes; ``span`` tells of its timestamps.
     """
@@ -61,6 +61,27 @@ class RowGroup:
     rows: int
     size: int
     span: Span
+    count: int = 1
+
+    def __str__(self) -> str:
+        last = self.number + self.count - 1
+        return f"{self.number}" if self.count == 1 else f"{self.number} … {last}"
+
+    @property
+    def numbers(self) -> range:
+        """The numbers in the file."""
+        return range(self.number, self.number + self.count)
+
+    def joined(self, other: "RowGroup") -> "RowGroup":
+        """Return this one and the next as one."""
+        return RowGroup(
+            self.number,
+            self.first_row,
+            self.rows + other.rows,
+            self.size + other.size,
+            self.span.joined(other.span),
+            self.count + other.count,
+        )
 
 
 @dataclass(frozen=True)

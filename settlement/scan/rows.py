@@ -294,7 +294,8 @@ def read(log: CallLog, file: LogFile, group: RowGroup, names: Sequence[str]) -> 
         BadInput: the file is damaged, or text is not UTF-8.
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
-    if log.is_local and group.rows in QUICK_ROWS and not _is_long(file, group, names):
+    is_quick = log.is_local and group.count == 1 and group.rows in QUICK_ROWS
+    if is_quick and not _is_long(file, group, names):
         yield Rows(log, file, group, group.first_row, group.rows, {}, True)
         return
     for first, cells in columns(log, file, group, names):

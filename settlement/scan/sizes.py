@@ -7,7 +7,7 @@ and whether to keep a dictionary: with it, long words are not repeated, but Arro
 values to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -72,6 +72,19 @@ class Sizes:
     word: int
     values: list[Values]
 
+    @classmethod
+    def joined(cls, every: Sequence["Sizes"]) -> "Sizes":
+        """Return what the chunks of one column of several row groups come to."""
+        if len(every) == 1:
+            return every[0]
+        return cls(
+            max(sizes.largest for sizes in every),
+            sum(sizes.total for sizes in every),
+            max(sizes.dictionary for sizes in every),
+            max(sizes.word for sizes in every),
+            [page for sizes in every for page in sizes.values],
+        )
+
     def is_coded(self, *, is_few: bool) -> bool:
         """Tell whether to keep the dictionary; ``is_few`` says that few values are expected."""
         if sum(page.size for page in self.values if page.is_plain) > AT_ONCE:
@@ -94,14 +107,14 @@ def stated(chunk: Chunk) -> Sizes:
     return Sizes(0, chunk.raw_size, 0, 0, [Values(chunk.values, chunk.raw_size, True)])
 
 
-def looked_up(read: Read, chunk: Chunk, *, is_few: bool) -> Sizes:
-    """Look at the headers of a chunk's pages, unless it cannot be large.
+def looked_up(read: Read, chunk: Chunk, *, is_few: bool, is_alone: bool) -> Sizes:
+    """Look at the headers of a chunk's pages, unless it is alone and cannot be large.
 
     Raises:
         Broken: a page is damaged.
     """
     most = chunk.size * _MOST.get(chunk.codec, _ANY)
-    if most * (1 if is_few else chunk.values) <= _FEW:
+    if is_alone and most * (1 if is_few else chunk.values) <= _FEW:
         return Sizes(most, most, most, most, [Values(chunk.values, most, False)])
     pages = list(_pages(read, chunk))
     values = [

@@ -39,6 +39,16 @@ class Span:
     nulls: int | None = None
     is_sure: bool = True
 
+    def joined(self, other: "Span") -> "Span":
+        """Return what is told of both together: of either nothing, of both nothing."""
+        nothing = None in {self.first, self.last, other.first, other.last}
+        return Span(
+            None if nothing else min(self.first, other.first),  # type: ignore[type-var]
+            None if nothing else max(self.last, other.last),  # type: ignore[type-var]
+            None if None in {self.nulls, other.nulls} else self.nulls + other.nulls,  # type: ignore[operator]
+            self.is_sure and other.is_sure,
+        )
+
 
 @dataclass(frozen=True)
 class Stamps:

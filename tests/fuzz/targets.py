@@ -80,7 +80,7 @@ def footers(raw: bytes, folder: Path) -> bool:
         (file,) = log.files
         for group in file.groups:
             with logfiles.reading(file.name):
-                alone = pq.read_metadata(pa.BufferReader(file.footer.of_group(group.number)))
+                alone = pq.read_metadata(pa.BufferReader(file.footer.of_groups(group.number)))
             assert (alone.num_rows, alone.num_row_groups) == (group.rows, 1)
     except BadInput as refusal:
         return _refused(refusal)
