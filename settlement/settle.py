@@ -488,7 +488,7 @@ def _count(order: Order, log: CallLog, journal: Journal, progress: Progress, war
         raise _too_many_rejects(order, counted)
     if counted.rejected > len(counted.rejects):
         raise BadInput(
-            f"{rows['rejected.missing_timestamp']:,} rows have no timestamp, more than can be kept",
+            f"{counted.rejected:,} rows are rejected, more than can be kept",
             where=order.logs,
             cure="mend the log, or move those files out of it",
         )

@@ -103,6 +103,16 @@ def test_long_ids_that_come_twice_are_charged_once(tmp_path: Path) -> None:
     assert found["rows"]["billed"] == 100_000
 
 
+def test_of_long_rejected_rows_few_are_kept(tmp_path: Path) -> None:
+    """Rejected rows stay in memory until they are written; these are beyond 256 MiB."""
+    ids = texts(400_000, 1000, 1000)
+    changed = {"request_id": ids, "account_id": pa.nulls(len(ids), pa.string())}
+    found = counted(tmp_path, log_of(changed, len(ids)))
+    assert found["rows"]["rejected.missing_account_id"] == len(ids)
+    assert len(found["rejects"]["row"]) == 10
+    assert found["memory"] < 1000 << 20
+
+
 @pytest.mark.parametrize("rows", [500_000, 4_200_000])
 def test_words_of_a_dictionary_are_not_repeated_in_memory(tmp_path: Path, rows: int) -> None:
     """Many rows of a few long ids, in a small file; by pages, and by Arrow."""

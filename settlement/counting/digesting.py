@@ -61,7 +61,7 @@ def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] 
     """Write what was read of the log's one file."""
     rejects = reading.rejects.table()
     cells = len(reading.names) * asked.rules.charges
-    if reading.rejects.seen > KEPT or max(cells, asked.log.rows) > _CELLS:
+    if not reading.rejects.are_all or max(cells, asked.log.rows) > _CELLS:
         return None
     accounts = pa.table({"account": reading.names.texts()})
     about: dict[str, Any] = {

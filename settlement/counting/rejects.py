@@ -8,6 +8,8 @@ from settlement import tables
 
 KEPT = 1_000_000
 """So many are kept, unless more are asked for."""
+MOST_BYTES = 256 << 20
+"""Bytes that all that are kept may have: they stay in memory."""
 _FIRST = 10
 
 
@@ -15,28 +17,34 @@ class Rejects:
     """The rejected rows of a count.
 
     Args:
-        keep: if there are more, only the first ten are kept.
+        keep: if there are more, or they are too long, only the first ten are kept.
+
+    Attributes:
+        are_all: whether all that were added are kept.
     """
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self.seen = 0
+        self.are_all = True
+        self._seen = self._bytes = 0
         self._kept: list[pa.Table] = []
         self._kept_rows = 0
 
     def add(self, rejects: pa.Table) -> None:
         """Add rows; the same rows are kept whatever order they come in."""
-        self.seen += len(rejects)
+        self._seen += len(rejects)
+        self._bytes += rejects.nbytes
         self._kept.append(rejects)
         self._kept_rows += len(rejects)
-        if self.seen > self._keep and self._kept_rows > _FIRST:
-            self._kept = [self._sorted().slice(0, _FIRST)]
+        self.are_all = self._seen <= self._keep and self._bytes <= MOST_BYTES
+        if not self.are_all and self._kept_rows > _FIRST:
+            self._kept = [self._sorted(_FIRST)]
             self._kept_rows = _FIRST
 
-    def _sorted(self) -> pa.Table:
+    def _sorted(self, first: int | None = None) -> pa.Table:
         kept = pa.concat_tables(self._kept)
         order = pc.sort_indices(kept, sort_keys=[("file", "ascending"), ("row", "ascending")])
-        return kept.take(order)
+        return kept.take(order[:first])
 
     def table(self) -> pa.Table | None:
         """Return the rows as they came, by file and row; None where there are none."""
