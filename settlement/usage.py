@@ -13,8 +13,9 @@ The first look (`counting.reading`) reads each row group once, several at a time
 row into exactly one bucket (`calls`). What a row charges is a number, its *cell*, of account and
 interface and item; one is added to that cell of the tally, as if every request were new. Of a
 charged row two things are kept: a *key*, some bits of its request id's hash above its position,
-and a *note* of its cell. Both go to scratch files, twelve bytes a row, so memory holds a number
-per account and interface, and a few row groups, however long the log is.
+and a *note* of its cell. Both are put aside, twelve bytes a row: the first 256 MiB of keys in
+memory, all else in scratch files. So memory holds, besides these, a number per account and
+interface, and a few row groups, however long the log is.
 
 Then the keys are taken one part after another, each part with all hashes that begin alike, and
 rows whose hashes agree are *suspects* (`counting.keys`).

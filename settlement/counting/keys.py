@@ -6,9 +6,10 @@ A hundred million ids of 36 characters do not fit in memory, and need not. Each 
     [ hash bits | position of the row in the log ]
 
 `Keys` takes them in by the block, orders each block by the keys' first byte (which costs a
-fifth of sorting them) and writes it to a scratch file, so that memory does not grow with the
-rows. When all are in, it takes one of the 256 partitions after another, and a `Finder` finds
-equal hashes in it. Rows of one id have one hash, hence one partition: no repetition is missed.
+fifth of sorting them) and puts it aside, in a scratch file where memory has no room for it, so
+that memory does not grow with the rows. When all are in, it takes one of the 256 partitions
+after another, and a `Finder` finds equal hashes in it. Rows of one id have one hash, hence one
+partition: no repetition is missed.
 
 Hardly anything else is suspected, and it does not matter if it is: a key still knows where its
 row lies, so suspects are looked at again, and `dedup` decides about them by their real ids. The
