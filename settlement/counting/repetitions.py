@@ -24,6 +24,9 @@ from settlement.scan import cache
 from settlement.scan.cache import Memo
 from settlement.scan.texts import Bools, Ints, Lanes
 
+_SIFTED = 1 << 23
+"""Suspects sifted at once: all rests are read for each lot, and sorting it takes memory."""
+
 
 @dataclass(frozen=True)
 class _Again:
@@ -86,11 +89,11 @@ class Repetitions:
         Where rows are very many, most suspects met by chance; the rests of their hashes, where
         they are kept, acquit these beforehand.
         """
-        assert self._reading.keys is not None
-        lots = self._reading.keys.suspects(self._question.threads)
+        keys, threads = self._reading.keys, self._question.threads
+        assert keys is not None
         if self._reading.keeps_rests and not self._plan.known:
-            return joined(map(self._sifted, lots))
-        return lots
+            return joined(map(self._sifted, keys.suspects(threads, _SIFTED)))
+        return keys.suspects(threads)
 
     def _sifted(self, suspects: Suspects) -> Suspects:
         """Return those that share the whole hash with another of their group."""
@@ -207,11 +210,18 @@ class _Suspected:
 
     def acquit(self) -> None:
         """Close those whose hash differs, in its lower half, from all others of their group."""
-        groups = self.suspects.group(slice(None))
-        rows = np.flatnonzero(np.bincount(groups, self.is_open)[groups])  # of groups with open ones
-        _, number, alike = np.unique(
-            groups[rows].view(np.uint64) << np.uint64(32) | self.rests[rows],
-            return_inverse=True,
-            return_counts=True,
-        )
-        self.is_open[rows[(alike == 1)[number]]] = False
+        whole = self.suspects.group(slice(None)).view(np.uint64)
+        rows = None
+        if not self.is_open.all():  # others may be alike, but must be of groups with open ones
+            groups = whole.view(np.int64)
+            rows = np.flatnonzero(np.bincount(groups, self.is_open)[groups])
+            whole = whole[rows]
+        whole <<= np.uint64(32)
+        whole |= self.rests if rows is None else self.rests[rows]
+        order = np.argsort(whole)
+        whole = whole[order]
+        alone = np.ones(len(whole), bool)
+        alone[1:] = whole[1:] != whole[:-1]
+        alone[:-1] &= alone[1:]
+        alone = order[alone]
+        self.is_open[alone if rows is None else rows[alone]] = False
