@@ -387,3 +387,34 @@ def test_own_factors_are_those_of_decimal_arithmetic(
     }
     found = dict(zip(held["account_id"], held["amount"].tolist(), strict=True))
     assert found == {name: cents * CNY.minor_unit for name, cents in expected.items() if cents}
+
+
+# ---------------------------------------------------------------- derived
+
+
+def test_holds_of_one_month_are_those_of_all_months_that_are_its() -> None:
+    """February's hold is derived from whatever is posted, January's beside it or not."""
+    february = settled(FEBRUARY, JANUARY_BILLS, NO_HOLDS)
+    posted = [JANUARY_ENTRIES, february]
+    every = ledger.open_holds(posted)
+    assert len(every) == 4
+    for month in (JANUARY, FEBRUARY):
+        own = every[every["hold_month"] == str(month)].reset_index(drop=True)
+        same(ledger.open_holds(posted, month), own)
+    assert ledger.open_holds(posted, FEBRUARY.next).empty
+
+
+def test_debits_are_added_up_to_the_last_unit() -> None:
+    """Beyond 2**53 units no float tells one from the next."""
+    most = "92233720368.50"
+    entries = drawn(
+        ENTRIES,
+        f"""
+        account_id sequence kind    amount          hold_month
+        anna       1        debit   {most}          ·
+        bob        1        credit  {most}          ·
+        """,
+    )
+    net = ledger.net_debits([entries, entries.iloc[:0]])
+    units = 9_223_372_036_850_000_000
+    assert list(net.itertuples(index=False, name=None)) == [("anna", units), ("bob", -units)]
