@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from settlement.scan.indices import NotIndices, decode, unpack
+from tests.test_thrift import varint_bytes
 
 
 def of(raw: bytes, values: int) -> list[int]:
@@ -27,14 +28,6 @@ def test_unpacked_is_what_was_packed(width: int, data: st.DataObject) -> None:
     assert unpack(room, len(values) // 8, width).tolist() == values
 
 
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[bytes, list[int]]:
     """Runs of equal and of packed values, and the values."""
@@ -46,10 +39,10 @@ def runs(draw: st.DrawFn) -> tuple[bytes, list[int]]:
             groups = draw(st.sampled_from([1, 2, 63, 64, 70]))
             seed = draw(st.lists(some, min_size=8, max_size=8))
             own = [seed[(n * n) % 8] for n in range(groups * 8)]
-            raw += varint(groups << 1 | 1) + packed(own, width)
+            raw += varint_bytes(groups << 1 | 1) + packed(own, width)
         else:
             own = [draw(some)] * draw(st.sampled_from([1, 8, 1000]))
-            raw += varint(len(own) << 1) + own[0].to_bytes((width + 7) // 8, "little")
+            raw += varint_bytes(len(own) << 1) + own[0].to_bytes((width + 7) // 8, "little")
         values += own
     return raw, values
 
@@ -84,7 +77,7 @@ def test_pages_give_their_codes_in_order(
 
 
 def test_the_last_packed_run_may_hold_more_than_the_page() -> None:
-    raw = b"\x04" + varint(3) + packed([7, 8, 9, 1, 0, 0, 0, 0], 4)
+    raw = b"\x04" + varint_bytes(3) + packed([7, 8, 9, 1, 0, 0, 0, 0], 4)
     assert of(raw, 4) == [7, 8, 9, 1]
 
 
