@@ -60,32 +60,12 @@ def columns(
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
     present = [name for name in names if name in file.types]
-    own = [file.names[name] for name in present]
     few = {file.names[name] for name in present if _is_coded(name, file.types[name])}
-    row, footer = group.first_row, file.footer.of_groups(group.number, group.count)
     with reading(file.name), believing(file.name):
-        chunks = _Chunks(file, group, own)
+        chunks = _Chunks(file, group, [file.names[name] for name in present])
+    row, seen = group.first_row, {name: _Seen() for name in present}
     with reading(file.name), log.filesystem.open_input_file(file.path) as source:
-        found = chunks.sizes(source if log.is_local else None, few)
-        coded = {name for name, sizes in found.items() if sizes.is_coded(is_few=name in few)}
-        opened = pq.ParquetFile(
-            source,
-            metadata=pq.read_metadata(pa.BufferReader(footer)),
-            read_dictionary=[name for name in own if name in coded],
-            coerce_int96_timestamp_unit="us",
-            buffer_size=_BUFFER if chunks.are_large else 0,
-            pre_buffer=not log.is_local and not chunks.are_large,
-            page_checksum_verification=True,
-        )
-        decoded = [sizes.decoded(is_coded=name in coded) for name, sizes in found.items()]
-        page = max((sizes.largest for sizes in found.values()), default=0)
-        count = rows_at_once(decoded, page, BATCH_ROWS)
-        every = range(group.count)
-        batches = opened.iter_batches(count, row_groups=every, columns=own, use_threads=False)
-        if group.count > 1:
-            batches = _joined(batches, count)
-        seen = {name: _Seen() for name in present}
-        for batch in batches:
+        for batch in _batches(source, file, group, chunks, few, is_local=log.is_local):
             cells = {name: _simple(batch.column(file.names[name])) for name in present}
             for name, column in cells.items():
                 seen[name].add(column)
@@ -99,6 +79,37 @@ def columns(
         )
     for name in present:
         seen[name].check(file, group, name, chunks.stated(file.names[name]))
+
+
+def _batches(
+    source: pa.NativeFile,
+    file: LogFile,
+    group: RowGroup,
+    chunks: "_Chunks",
+    few: AbstractSet[str],
+    *,
+    is_local: bool,
+) -> Iterator[pa.RecordBatch]:
+    """Decode columns, as many rows at once as fit in memory; texts in ``few`` as dictionaries."""
+    found = chunks.sizes(source if is_local else None, few)
+    coded = {name for name, sizes in found.items() if sizes.is_coded(is_few=name in few)}
+    footer = file.footer.of_groups(group.number, group.count)
+    opened = pq.ParquetFile(
+        source,
+        metadata=pq.read_metadata(pa.BufferReader(footer)),
+        read_dictionary=[name for name in found if name in coded],
+        coerce_int96_timestamp_unit="us",
+        buffer_size=_BUFFER if chunks.are_large else 0,
+        pre_buffer=not is_local and not chunks.are_large,
+        page_checksum_verification=True,
+    )
+    decoded = [sizes.decoded(is_coded=name in coded) for name, sizes in found.items()]
+    page = max((sizes.largest for sizes in found.values()), default=0)
+    count = rows_at_once(decoded, page, BATCH_ROWS)
+    batches = opened.iter_batches(
+        count, row_groups=range(group.count), columns=list(found), use_threads=False
+    )
+    return batches if group.count == 1 else _joined(batches, count)
 
 
 def _joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
