@@ -5,7 +5,7 @@ One in so many of the cases that ``make faults-input`` runs through.
 
 import pytest
 
-from tests.damage import ALLOWED, WRITERS, flips, outcomes, sound, sweep
+from tests.damage import ALLOWED, WRITERS, flips, footer_start, outcomes, sound, sweep
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,12 @@ def test_a_code_beyond_its_dictionary_is_no_bug(at: int) -> None:
     kinds = {outcome.kind for _, outcome in outcomes(raw, flips(raw, at, at + 1), quick=True)}
     assert kinds <= ALLOWED["indexed", "pages"]
     assert "refused" in kinds
+
+
+@pytest.mark.parametrize("writer", ["plain", "duckdb"])
+def test_a_type_that_became_a_scale_is_noticed(writer: str) -> None:
+    """One bit of the field's number makes of text bytes, whose rejects would be shown as hex."""
+    raw = sound(writer)
+    at = raw.index(b"request_id", footer_start(raw)) + len("request_id")
+    damages = list(flips(raw, at, at + 1))[1:7]  # the others make a field of the future
+    assert {outcome.kind for _, outcome in outcomes(raw, damages, quick=True)} == {"refused"}

@@ -42,9 +42,9 @@ INT32, INT64 = 1, 2
 LONGEST = 256 << 20
 """Bytes that a footer may have: a million chunks of columns fit."""
 _REQUIRED, _OPTIONAL, _REPEATED = range(3)
-_UTF8, _MILLIS = 0, 9
-"""Old types: text, and timestamps of milliseconds; that of microseconds follows."""
-_STRING, _TIMESTAMP = 1, 8
+_UTF8, _OLD_DECIMAL, _MILLIS = 0, 5, 9
+"""Old types: text, decimals, and timestamps of milliseconds; that of microseconds follows."""
+_STRING, _DECIMAL, _TIMESTAMP = 1, 5, 8
 """New types."""
 _DEEPEST = 100
 _CODECS = 8
@@ -342,10 +342,16 @@ def _leaves(elements: list[dict[int, Any]]) -> Iterator[Leaf]:
 
 
 def _check_type(element: dict[int, Any]) -> None:
-    """Refuse text, and timestamps of a unit, that the old type does not call so too."""
-    if 6 not in element or 10 not in element:
+    """Refuse text, and timestamps of a unit, that the old type does not call so too.
+
+    One bit can make of an old type a scale, which only decimals have, or the new type.
+    """
+    old, new = element.get(6), element.get(10, {})
+    is_decimal = old == _OLD_DECIMAL or _DECIMAL in new
+    if (7 in element or 8 in element) and not is_decimal:
+        raise Broken(f"its footer gives column {element[4].decode()!r} digits, and no decimals")
+    if old is None or 10 not in element:
         return
-    old, new = element[6], element[10]
     agree = (old == _UTF8) == (_STRING in new)
     if _TIMESTAMP in new:
         agree = old - _MILLIS + 1 in new[_TIMESTAMP][2]
