@@ -124,19 +124,24 @@ class Crowd:
     def _settle(
         self, sandbox: Path, chance: random.Random, kills: float, least: int, tally: Tally
     ) -> None:
-        """Keep sixteen processes at it until every month has been said to be settled."""
-        book, usual = sandbox / "book", 0.5
+        """Keep sixteen processes at it until every month has been said to be settled.
+
+        Nor is it enough before one was killed; as ``usual`` is low at first, that is soon.
+        """
+        book, usual = sandbox / "book", 0.1
         deadline = time.monotonic() + PATIENCE
         alive: dict[int, tuple[str, float, float]] = {}
         told: set[str] = set()
-        while alive or len(told) < len(self.months) or tally.runs < least:
+        done = False
+        while alive or not done:
             if time.monotonic() > deadline:
                 tally.wrong.append(f"stuck: {len(alive)} processes, {sorted(told)} are settled")
                 for child in alive:
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)
                 return
-            done = len(told) == len(self.months) and tally.runs >= least
+            is_killed = bool(tally.killed) or not kills
+            done = len(told) == len(self.months) and tally.runs >= least and is_killed
             while len(alive) < AT_ONCE and not done:
                 month = chance.choice([m for m in self.months if m not in told] or self.months)
                 now = time.monotonic()
