@@ -128,13 +128,12 @@ class Stated:
 
     def joined(self, other: "Stated") -> "Stated":
         """Return what is said of both together: of either nothing, of both nothing."""
-        one, two = (self.low, self.high), (other.low, other.high)
         nulls = None
         if self.nulls is not None and other.nulls is not None:
             nulls = self.nulls + other.nulls
-        if None in {*one, *two}:
+        if self.low is None or self.high is None or other.low is None or other.high is None:
             return Stated(nulls=nulls)
-        return Stated(min(one[0], two[0]), max(one[1], two[1]), nulls)  # type: ignore[type-var]
+        return Stated(min(self.low, other.low), max(self.high, other.high), nulls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,13 @@ class Span:
 
     def joined(self, other: "Span") -> "Span":
         """Return what is told of both together: of either nothing, of both nothing."""
-        nothing = None in {self.first, self.last, other.first, other.last}
-        return Span(
-            None if nothing else min(self.first, other.first),  # type: ignore[type-var]
-            None if nothing else max(self.last, other.last),  # type: ignore[type-var]
-            None if None in {self.nulls, other.nulls} else self.nulls + other.nulls,  # type: ignore[operator]
-            self.is_sure and other.is_sure,
-        )
+        nulls, is_sure = None, self.is_sure and other.is_sure
+        if self.nulls is not None and other.nulls is not None:
+            nulls = self.nulls + other.nulls
+        if self.first is None or self.last is None or other.first is None or other.last is None:
+            return Span(nulls=nulls, is_sure=is_sure)
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        return Span(first, last, nulls, is_sure)
 
 
 @dataclass(frozen=True)
