@@ -264,6 +264,21 @@ def test_what_was_compared_is_not_compared_again(
     assert found == suspects
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_keys_that_cannot_be_read_are_no_hang(threads: int) -> None:
+    class Unreadable(Partitions):
+        def partition(self, number: int) -> Lanes:
+            raise OSError(number)
+
+    old, keys = Keys(2), Keys(2)
+    keys.borrow(Unreadable(old), old.position_bits, 0)
+    with pytest.raises(OSError, match=r"\d"):
+        list(keys.suspects(threads))
+    old.close()
+    keys.close()
+
+
 def test_more_groups_than_can_be_told_apart_are_refused() -> None:
     one = Suspects(np.array([0, 2], np.uint64), 1, 1)
     assert [lot.groups for lot in joined([one])] == [1]

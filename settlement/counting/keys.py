@@ -377,9 +377,10 @@ class Keys:
 
         def groups_of(number: int, _: threading.Event) -> tuple[Ints, Ints]:
             finder = finders.get()
-            found = self._groups_of(number, finder, known[bounds[number] : bounds[number + 1]])
-            finders.put(finder)
-            return found
+            try:
+                return self._groups_of(number, finder, known[bounds[number] : bounds[number + 1]])
+            finally:  # where this fails, too, whoever comes next would wait for ever
+                finders.put(finder)
 
         yield from in_parallel(groups_of, range(PARTITIONS), threads)
 
