@@ -160,11 +160,12 @@ class Settlement:
 
     def table(self, table: "Table") -> "pd.DataFrame":
         """Read a table as the program holds it, after its digest has been verified."""
-        from settlement import tables
+        from settlement.frames import to_frame
+        from settlement.tables import WrongTable
 
         try:
-            return tables.to_frame(table, self.published(table))
-        except tables.WrongTable as error:
+            return to_frame(table, self.published(table))
+        except WrongTable as error:
             raise damaged(self.folder / f"{table.name}.parquet", str(error)) from error
 
 

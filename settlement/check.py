@@ -21,7 +21,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import chain, columns, difference, gates, invoicing, laws, ledger, repricing, tables
+from settlement import (
+    chain,
+    columns,
+    difference,
+    frames,
+    gates,
+    invoicing,
+    laws,
+    ledger,
+    repricing,
+    tables,
+)
 from settlement.book import MANIFEST, Book, Settlement
 from settlement.chain import Chain, Finding, finding
 from settlement.contracts import Contracts
@@ -256,7 +267,7 @@ def _read(settlement: Settlement, found: list[Finding]) -> dict[Table, pd.DataFr
             continue
         try:
             published = settlement.published(table)
-            read[table] = tables.to_frame(table, published)
+            read[table] = frames.to_frame(table, published)
         except (WrongTable, pa.ArrowException) as error:
             found.append(finding(settlement, file, str(error)))
             continue
@@ -352,7 +363,7 @@ def _priced(settlement: Settlement, draft: Draft) -> Iterator[str]:
 
 def _posting(draft: Draft, history: History) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the entries and adjustments that a month's bills make where the ledger stands."""
-    holds = frozen = tables.empty(ledger.HOLDS)
+    holds = frozen = frames.empty(ledger.HOLDS)
     if history.newest is None or draft.month >= history.newest:
         holds, frozen = history.open_holds, draft.frozen
     invoices, debited = draft.stated.invoices, history.debited(draft.month)

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import money, sheets, tables
+from settlement import frames, money, sheets
 from settlement.errors import BadInput, WrongUsage
 from settlement.month import Month
 from settlement.prices import Item, PriceBook, Tier
@@ -85,7 +85,7 @@ class Terms:
             return None
         cells: list[pa.Array] = []
         for name in ("account_id", "item"):
-            inner = pc.replace_substring(tables.arrow_text(self.rows[name]), '"', '""')
+            inner = pc.replace_substring(frames.arrow_text(self.rows[name]), '"', '""')
             cells.append(joined(['"', inner, '"'], ""))
         cells += self.texts(np.arange(len(self.rows)))
         lines = joined([joined(cells, ","), ""], "\n")

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import inputs, money, tables
+from settlement import frames, inputs, money, tables
 from settlement.book import Settlement
 from settlement.draft import Draft
 from settlement.prices import Item, Version
@@ -73,7 +73,7 @@ class Side:
     @classmethod
     def nothing(cls) -> "Side":
         """Return the statement before the first one."""
-        empty = tables.empty
+        empty = frames.empty
         return cls("r0", (), {}, {}, {}, "", None, empty(tables.LINES), empty(tables.INVOICES))
 
 
@@ -175,7 +175,7 @@ def _paired(
 ) -> pd.DataFrame:
     """Return the keys whose values differ, with the values before and after, sorted by key."""
     texts = {
-        name: pa.concat_arrays([tables.arrow_text(rows[name]) for rows in (before, after)])
+        name: pa.concat_arrays([frames.arrow_text(rows[name]) for rows in (before, after)])
         for name in key
     }
     union, first, place = np.unique(_numbers(texts), return_index=True, return_inverse=True)

@@ -47,7 +47,7 @@ def first(table: Table, one: pd.DataFrame, other: pd.DataFrame) -> Difference | 
 
     Args:
         table: what both are declared to be.
-        one: rows as `tables.check` wants them.
+        one: rows as `frames.check` wants them.
         other: rows likewise.
     """
     if one.equals(other):

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from settlement.decimals import from_decimals
 from settlement.errors import CannotWrite
 from settlement.ledger import KINDS
 from settlement.money import UNIT_DIGITS, UNITS_PER_ONE, exact_sum, text
@@ -34,7 +35,6 @@ from settlement.tables import (
     Kind,
     Table,
     WrongTable,
-    from_decimals,
 )
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import money, tables
+from settlement import frames, money, tables
 from settlement.draft import Draft
 from settlement.prices import canonical_json
 
@@ -103,7 +103,7 @@ def items(before: Before, lines: pd.DataFrame) -> Iterator[str]:
 def _revenue(lines: pd.DataFrame) -> dict[str, int]:
     amounts = pa.table(
         {
-            "item": tables.arrow_text(lines["item"]),
+            "item": frames.arrow_text(lines["item"]),
             "amount": lines["amount"].to_numpy(),
         }
     )
@@ -115,8 +115,8 @@ def accounts(
     factor: Fraction, amount: int, before: Before, invoices: pd.DataFrame
 ) -> Iterator[str]:
     """Name the accounts that owe more than a factor of their last bill, and than an amount."""
-    account = tables.arrow_text(invoices["account_id"])
-    where = pc.index_in(account, tables.arrow_text(before.invoices["account_id"]))
+    account = frames.arrow_text(invoices["account_id"])
+    where = pc.index_in(account, frames.arrow_text(before.invoices["account_id"]))
     had = np.append(before.invoices["payable"].to_numpy(), 0)
     last = had[where.fill_null(len(had) - 1).to_numpy(zero_copy_only=False)]
     owed = invoices["payable"].to_numpy()
@@ -208,7 +208,7 @@ def _bytes(values: "pd.Series[Any]") -> Iterator[Any]:
     if values.dtype != "str":
         yield np.ascontiguousarray(values.to_numpy(), np.int64)
         return
-    texts = tables.arrow_text(values)
+    texts = frames.arrow_text(values)
     offsets = np.frombuffer(texts.buffers()[1] or b"\0" * 8, np.int64)
     offsets = offsets[texts.offset : texts.offset + len(texts) + 1]
     yield np.diff(offsets)

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import money, tables
+from settlement import frames, money, tables
 from settlement.money import Currency
 from settlement.month import Month
 
@@ -23,8 +23,8 @@ def invoice(lines: pd.DataFrame, currency: Currency) -> pd.DataFrame:
     Raises:
         BadInput: an account's or the month's total passes the largest amount.
     """
-    tables.check(tables.LINES, lines)
-    starts = tables.starts(lines, ["account_id"])
+    frames.check(tables.LINES, lines)
+    starts = frames.starts(lines, ["account_id"])
     sums = {
         name: money.group_sums(lines[name].to_numpy(), starts, "an account's total")
         for name in ("list_amount", "voucher_amount", "amount")
@@ -32,7 +32,7 @@ def invoice(lines: pd.DataFrame, currency: Currency) -> pd.DataFrame:
     money.total(sums["list_amount"])
     payable = money.round_half_up(sums["amount"], currency.minor_unit)
     money.total(payable)
-    return tables.frame(
+    return frames.frame(
         tables.INVOICES,
         {"account_id": lines["account_id"].iloc[starts]}
         | sums
@@ -64,4 +64,4 @@ def adjust(month: Month, revision: int, difference: pd.DataFrame) -> pd.DataFram
     kind = pc.if_else(more, pa.scalar(f"{stem}S", text), pa.scalar(f"{stem}C", text))
     document = pc.binary_join_element_wise(kind, place, pa.scalar("", text))
     columns = {str(name): values for name, values in difference.items()}
-    return tables.frame(tables.ADJUSTMENTS, columns | {"document": document})
+    return frames.frame(tables.ADJUSTMENTS, columns | {"document": document})

@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import ledger, money, tables
+from settlement import frames, ledger, money
 from settlement.money import Currency
 from settlement.month import Month
 from settlement.tables import ROWS
@@ -120,7 +120,7 @@ class History:
 
     def __init__(self) -> None:
         self.newest: Month | None = None
-        self.open_holds = tables.empty(ledger.HOLDS)
+        self.open_holds = frames.empty(ledger.HOLDS)
         self._debited: dict[Month, pd.DataFrame] = {}
 
     def debited(self, month: Month) -> pd.DataFrame | None:
@@ -216,7 +216,7 @@ def _counts(stated: Statement) -> Iterator[str]:
     yield from _equal("rows read", rows[READ], "the sum of the buckets", buckets)
     calls = int(usage["calls"].sum())
     yield from _equal("calls billed", rows[BILLED], "the calls of usage", calls)
-    starts = tables.starts(usage, ["account_id", "item"])
+    starts = frames.starts(usage, ["account_id", "item"])
     per_line = money.group_sums(usage["calls"].to_numpy(), starts, "the calls of a line")
     yield from _same_rows(
         "usage and lines", usage.iloc[starts], per_line, lines, lines["calls"].to_numpy(), 2
@@ -224,7 +224,7 @@ def _counts(stated: Statement) -> Iterator[str]:
 
 
 def _sums(lines: pd.DataFrame, invoices: pd.DataFrame) -> Iterator[str]:
-    starts = tables.starts(lines, ["account_id"])
+    starts = frames.starts(lines, ["account_id"])
     for name in ("list_amount", "voucher_amount", "amount"):
         values = lines[name].to_numpy()
         sums = money.group_sums(values, starts, "an account's total")
@@ -254,14 +254,14 @@ def _rounding(invoices: pd.DataFrame, currency: Currency) -> Iterator[str]:
 def _entries(entries: pd.DataFrame) -> Iterator[str]:
     if (entries["amount"] <= 0).any():
         yield "an entry of 0 or less"
-    kind = tables.arrow_text(entries["kind"])
+    kind = frames.arrow_text(entries["kind"])
     if not pc.all(pc.is_in(kind, pa.array(ledger.KINDS, pa.large_string()))).as_py() and len(kind):
         yield "an entry of an unknown kind"
     of_hold = pc.is_in(kind, pa.array(["unfreeze", "freeze"], pa.large_string()))
     has_month = pa.array(entries["hold_month"].notna().to_numpy())
     if not of_hold.equals(has_month):
         yield "an entry whose hold_month does not fit its kind"
-    starts = tables.starts(entries, ["account_id"])
+    starts = frames.starts(entries, ["account_id"])
     lengths = np.diff(starts, append=len(entries))
     counted = np.arange(len(entries)) - np.repeat(starts, lengths) + 1
     if (entries["sequence"].to_numpy() != counted).any():
@@ -308,20 +308,20 @@ def _line_of_each(rows: pd.DataFrame, lines: pd.DataFrame) -> "Ints":
     Both are sorted by account, so their texts are compared once an account; a merge of
     millions of texts would take longer than the pricing.
     """
-    items = pc.unique(tables.arrow_text(lines["item"]))
+    items = pc.unique(frames.arrow_text(lines["item"]))
     items = items.take(pc.sort_indices(items))
-    begins = tables.starts(lines, ["account_id"])
-    known = tables.arrow_text(lines["account_id"].iloc[begins])
+    begins = frames.starts(lines, ["account_id"])
+    known = frames.arrow_text(lines["account_id"].iloc[begins])
 
     def keys(table: pd.DataFrame, account: "Ints", begins: "Ints") -> "Ints":
-        item = pc.fill_null(pc.index_in(tables.arrow_text(table["item"]), items), len(items))
+        item = pc.fill_null(pc.index_in(frames.arrow_text(table["item"]), items), len(items))
         lengths = np.diff(begins, append=len(table))
         found: Ints = np.repeat(account, lengths) * (len(items) + 1) + item.to_numpy()
         return found
 
     of_lines = keys(lines, np.arange(len(begins)), begins)
-    begins = tables.starts(rows, ["account_id"])
-    mine = tables.arrow_text(rows["account_id"].iloc[begins])
+    begins = frames.starts(rows, ["account_id"])
+    mine = frames.arrow_text(rows["account_id"].iloc[begins])
     account = pc.fill_null(pc.index_in(mine, known), -1).to_numpy().astype(np.int64)
     of_rows = keys(rows, account, begins)
     place = np.searchsorted(of_lines, of_rows)
@@ -393,7 +393,7 @@ def _same_rows(
         return
     same = np.asarray(left_values == right_values)
     for name in names:
-        same &= pc.equal(tables.arrow_text(left[name]), tables.arrow_text(right[name])).to_numpy(
+        same &= pc.equal(frames.arrow_text(left[name]), frames.arrow_text(right[name])).to_numpy(
             zero_copy_only=False
         )
     if not same.all():

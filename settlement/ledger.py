@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import money, tables
+from settlement import frames, money, tables
 from settlement.money import Currency
 from settlement.month import Month
 from settlement.prices import Freeze
@@ -103,7 +103,7 @@ def adjustments(invoices: pd.DataFrame, debited: pd.DataFrame) -> pd.DataFrame:
         Columns account_id, previous_payable, payable and adjustment (their difference, in
         units), for the accounts whose adjustment is not 0, sorted by account.
     """
-    text = [tables.arrow_text(rows["account_id"]) for rows in (debited, invoices)]
+    text = [frames.arrow_text(rows["account_id"]) for rows in (debited, invoices)]
     accounts, (before, now) = _aligned(text)
     previous, payable = np.zeros((2, len(accounts)), np.int64)
     previous[before] = debited["amount"].to_numpy()
@@ -143,7 +143,7 @@ def _aligned(keys: "Sequence[pa.Array]") -> "tuple[pa.Array, list[Ints]]":
 def _unlike(holds: pd.DataFrame, frozen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the holds of a month that no longer stand as they are, and those standing newly."""
     union, (old, new) = _aligned(
-        [tables.arrow_text(rows["account_id"]) for rows in (holds, frozen)]
+        [frames.arrow_text(rows["account_id"]) for rows in (holds, frozen)]
     )
     before, after = np.zeros((2, len(union)), np.int64)
     before[old] = holds["amount"].to_numpy()
@@ -179,7 +179,7 @@ def freeze(
         _freeze_by_contract(amount, invoices["account_id"], base, own, currency)
     money.total(amount, "the month's holds")
     some = np.flatnonzero(amount)
-    return tables.frame(
+    return frames.frame(
         HOLDS,
         {
             "account_id": invoices["account_id"].iloc[some],
@@ -197,8 +197,8 @@ def _freeze_by_contract(
     currency: Currency,
 ) -> None:
     """Put the holds of accounts with a factor of their own in place, factor by factor."""
-    known = tables.arrow_text(own["account_id"])
-    place = pc.fill_null(pc.index_in(tables.arrow_text(accounts), known), -1).to_numpy()
+    known = frames.arrow_text(own["account_id"])
+    place = pc.fill_null(pc.index_in(frames.arrow_text(accounts), known), -1).to_numpy()
     rows = np.flatnonzero(place >= 0)
     factors = own["freeze_factor"].to_numpy()[place[rows]]
     order = np.argsort(factors, kind="stable")
@@ -238,7 +238,7 @@ def entries(movements: dict[str, pd.DataFrame]) -> pd.DataFrame:
     if sequence.max(initial=0) > np.iinfo(np.int16).max:
         raise tables.WrongTable("an account has more entries than can be numbered")
     moved = moved.take(pa.array(order))
-    return tables.frame(
+    return frames.frame(
         tables.ENTRIES,
         {"sequence": sequence}
         | {name: moved[name] for name in ("account_id", "kind", "amount", "hold_month")},
@@ -249,11 +249,11 @@ def _columns(rows: pd.DataFrame, kind: str, rank: int) -> pa.Table:
     """Return one kind's movements as a table that others can be put beneath."""
     text = pa.large_string()
     months = (
-        tables.arrow_text(rows["hold_month"]) if "hold_month" in rows else pa.nulls(len(rows), text)
+        frames.arrow_text(rows["hold_month"]) if "hold_month" in rows else pa.nulls(len(rows), text)
     )
     return pa.table(
         {
-            "account_id": tables.arrow_text(rows["account_id"]),
+            "account_id": frames.arrow_text(rows["account_id"]),
             "rank": np.full(len(rows), rank, np.int64),
             "kind": pa.repeat(pa.scalar(kind, text), len(rows)),
             "amount": rows["amount"].to_numpy(),
@@ -283,7 +283,7 @@ def open_holds(posted: Sequence[pd.DataFrame], month: Month | None = None) -> pd
         [part["amount"].to_numpy() for part in parts],
     )
     held_in = months.take(pa.array(np.zeros(len(sums), np.int64)))
-    return tables.frame(
+    return frames.frame(
         HOLDS,
         {"account_id": sums["account_id"], "hold_month": held_in, "amount": sums["amount"]},
     )
@@ -294,7 +294,7 @@ def _added_up(moves: pa.Table) -> pd.DataFrame:
     sums = moves.group_by(["account_id", "hold_month"]).aggregate([("amount", "sum")])
     sums = sums.filter(pc.not_equal(sums["amount_sum"], 0))
     sums = sums.sort_by([("account_id", "ascending"), ("hold_month", "ascending")])
-    return tables.frame(
+    return frames.frame(
         HOLDS,
         {
             "account_id": sums["account_id"],
@@ -311,7 +311,7 @@ def _is_ascending(keys: pa.Array) -> bool:
 
 def _hold_moves(rows: pd.DataFrame, month: Month | None) -> pa.Table:
     """Return the freezes of some entries, and the unfreezes as negative amounts."""
-    kind = tables.arrow_text(rows["kind"])
+    kind = frames.arrow_text(rows["kind"])
     sign = pc.subtract(
         pc.equal(kind, "freeze").cast(pa.int64()), pc.equal(kind, "unfreeze").cast(pa.int64())
     ).to_numpy()
@@ -319,8 +319,8 @@ def _hold_moves(rows: pd.DataFrame, month: Month | None) -> pa.Table:
     held = rows.iloc[of_holds]
     moves = pa.table(
         {
-            "account_id": tables.arrow_text(held["account_id"]),
-            "hold_month": tables.arrow_text(held["hold_month"]),
+            "account_id": frames.arrow_text(held["account_id"]),
+            "hold_month": frames.arrow_text(held["hold_month"]),
             "amount": held["amount"].to_numpy() * sign[of_holds],
         }
     )
@@ -335,19 +335,19 @@ def net_debits(posted: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     keys, amounts = [], []
     for rows in posted:
-        kind = tables.arrow_text(rows["kind"])
+        kind = frames.arrow_text(rows["kind"])
         sign = pc.subtract(
             pc.equal(kind, "debit").cast(pa.int64()), pc.equal(kind, "credit").cast(pa.int64())
         ).to_numpy()
         moved = np.flatnonzero(sign)
-        keys.append(tables.arrow_text(rows["account_id"].iloc[moved]))
+        keys.append(frames.arrow_text(rows["account_id"].iloc[moved]))
         amounts.append(rows["amount"].to_numpy()[moved] * sign[moved])
     return _summed(keys, amounts)
 
 
 def added(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Add up what `net_debits` returned of several settlements, in the same form."""
-    keys = [tables.arrow_text(each["account_id"]) for each in sums]
+    keys = [frames.arrow_text(each["account_id"]) for each in sums]
     return _summed(keys, [each["amount"].to_numpy() for each in sums])
 
 
@@ -368,7 +368,7 @@ def _summed(keys: "Sequence[pa.Array]", amounts: "Sequence[Ints]") -> pd.DataFra
 
 def moved(posted: pd.DataFrame) -> dict[str, int]:
     """Add up entries by kind, in units: unfrozen, debited, credited, frozen."""
-    kind = tables.arrow_text(posted["kind"])
+    kind = frames.arrow_text(posted["kind"])
     amount = posted["amount"].to_numpy()
     return {
         name: money.total(amount[pc.equal(kind, key).to_numpy(zero_copy_only=False)], name)

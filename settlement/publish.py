@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from settlement import __version__, tables
+from settlement import __version__, frames
 from settlement.book import (
     DRAFTS,
     LOCK,
@@ -285,8 +285,8 @@ def _write_table(
             write_page_checksum=True,
             use_dictionary=["month", *(c.name for c in table.columns if c.name in _REPEATING)],
         ) as writer:
-            for batch in tables.batches(rows, ROWS_PER_GROUP):
-                writer.write_table(tables.to_arrow(table, batch, month, revision))
+            for batch in frames.batches(rows, ROWS_PER_GROUP):
+                writer.write_table(frames.to_arrow(table, batch, month, revision))
         _flush(file)
         return hashing.digest
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import money, tables
+from settlement import frames, money, tables
 from settlement.prices import Item, Version, graduated_cost
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def rate(usage: pd.DataFrame, version: Version) -> pd.DataFrame:
     Raises:
         BadInput: an amount passes the largest one that is kept exactly.
     """
-    tables.check(tables.USAGE, usage)
-    starts = tables.starts(usage, ["account_id", "item"])
+    frames.check(tables.USAGE, usage)
+    starts = frames.starts(usage, ["account_id", "item"])
     calls = money.group_sums(usage["calls"].to_numpy(), starts, "the calls of a line")
     heads = usage.iloc[starts]
     priced = {
         name: np.zeros(len(starts), np.int64)
         for name in ("tier", "unit_price", "list_amount", "voucher_calls", "voucher_amount")
     }
-    item_names = tables.arrow_text(heads["item"])
+    item_names = frames.arrow_text(heads["item"])
     which = pc.index_in(item_names, pa.array([item.code for item in version.items], "large_string"))
     _refuse_unpriced(item_names, which)
     which = which.to_numpy(zero_copy_only=False)
@@ -52,7 +52,7 @@ def rate(usage: pd.DataFrame, version: Version) -> pd.DataFrame:
         for name, values in price(item, calls[rows]).items():
             priced[name][rows] = values
     amount = priced["list_amount"] - priced["voucher_amount"]
-    return tables.frame(
+    return frames.frame(
         tables.LINES,
         {"account_id": heads["account_id"], "item": heads["item"], "calls": calls}
         | priced

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import money, rating, tables
+from settlement import frames, money, rating, tables
 from settlement.contracts import TERMS, UNSAID, Terms, joined
 from settlement.prices import Tier, Version
 
@@ -66,7 +66,7 @@ def reprice(
         BadInput: an amount passes the largest one that is kept exactly.
     """
     codes = [item.code for item in version.items]
-    which = pc.index_in(tables.arrow_text(lines["item"]), pa.array(codes, pa.large_string()))
+    which = pc.index_in(frames.arrow_text(lines["item"]), pa.array(codes, pa.large_string()))
     which = which.to_numpy(zero_copy_only=False).astype(np.int64)
     term = _row_of_each(lines, which, terms, codes)
     some = np.flatnonzero(term != UNSAID)
@@ -85,7 +85,7 @@ def reprice(
         | {name: priced[name] for name in _AMOUNTS}
         | {"terms": _shown(terms, term[some])}
     )
-    return tables.frame(tables.LINES, columns), tables.frame(tables.CONTRACT_LINES, contracted)
+    return frames.frame(tables.LINES, columns), frames.frame(tables.CONTRACT_LINES, contracted)
 
 
 def _row_of_each(lines: pd.DataFrame, which: "Ints", terms: Terms, codes: Sequence[str]) -> "Ints":
@@ -94,20 +94,20 @@ def _row_of_each(lines: pd.DataFrame, which: "Ints", terms: Terms, codes: Sequen
     An item's own row beats the row for all items. Rows that only say how much to freeze
     price nothing.
     """
-    starts = tables.starts(lines, ["account_id"])
+    starts = frames.starts(lines, ["account_id"])
     prices = (terms.rows[["tiers", "discount", "free_calls"]] != UNSAID).to_numpy().any(axis=1)
     rows = np.flatnonzero(prices)
-    owned = tables.starts(terms.rows.iloc[rows], ["account_id"])
-    known = tables.arrow_text(terms.rows["account_id"].iloc[rows[owned]])
+    owned = frames.starts(terms.rows.iloc[rows], ["account_id"])
+    known = frames.arrow_text(terms.rows["account_id"].iloc[rows[owned]])
     account = np.repeat(np.arange(len(owned)), np.diff(owned, append=len(rows)))
-    items = tables.arrow_text(terms.rows["item"].iloc[rows])
+    items = frames.arrow_text(terms.rows["item"].iloc[rows])
     every = pa.array(["", *codes], pa.large_string())
     item = pc.fill_null(pc.index_in(items, every), len(every)).to_numpy().astype(np.int64)
     width = len(every) + 1
     keys = account * width + item
     order = np.argsort(keys)
     keys, rows = keys[order], rows[order]
-    callers = tables.arrow_text(lines["account_id"].iloc[starts])
+    callers = frames.arrow_text(lines["account_id"].iloc[starts])
     caller = pc.fill_null(pc.index_in(callers, known), UNSAID).to_numpy().astype(np.int64)
     caller = np.repeat(caller, np.diff(starts, append=len(lines)))
     found = np.full(len(lines), UNSAID, np.int64)
@@ -234,5 +234,5 @@ def _shown(terms: Terms, rows: "Ints") -> pa.Array:
     for name, text in zip(TERMS[:3], terms.texts(rows)[:3], strict=True):
         parts.append(pc.binary_join_element_wise(large(name), text, large(" ")))
     written = pc.binary_join_element_wise(*parts, large(", "), null_handling="skip")
-    overall = pc.equal(tables.arrow_text(terms.rows["item"].iloc[rows]), "")
+    overall = pc.equal(frames.arrow_text(terms.rows["item"].iloc[rows]), "")
     return pc.if_else(overall, joined([written, " (all items)"], ""), written)

@@ -25,6 +25,7 @@ import pandas as pd
 from settlement import (
     changes,
     days,
+    frames,
     gates,
     ingest,
     invoicing,
@@ -575,7 +576,7 @@ def _post(
 
     Holds move with the newest month alone: those of an older one have moved on already.
     """
-    holds = frozen = tables.empty(ledger.HOLDS)
+    holds = frozen = frames.empty(ledger.HOLDS)
     newest = book.newest_month
     posted = [each.table(tables.ENTRIES) for each in book.revisions(order.month)]
     if newest is None or order.month >= newest:

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
-from settlement import tables
+from settlement import frames, tables
 from settlement.columns import mapping
 from settlement.errors import BadInput, MissingInput, SettlementError
 from settlement.month import Month, Period
@@ -92,8 +92,8 @@ def conforms(engine: Engine, case: Case, folder: Path) -> None:
     if case.inputs is not None:
         assert [file.file for file in found.inputs] == case.inputs
     assert found.skipped == case.skipped
-    tables.check(tables.USAGE, found.usage)
-    tables.check(tables.REJECTS, found.rejects)
+    frames.check(tables.USAGE, found.usage)
+    frames.check(tables.REJECTS, found.rejects)
 
 
 def of(rows: Sequence[Row], **types: pa.DataType) -> pa.Table:
@@ -794,7 +794,7 @@ def same(one: Counted, other: Counted) -> None:
         (tables.REJECTS, one.rejects, other.rejects),
     ]:
         month = Month.parse("2026-02")
-        assert tables.to_arrow(table_, a, month, 1).equals(tables.to_arrow(table_, b, month, 1))
+        assert frames.to_arrow(table_, a, month, 1).equals(frames.to_arrow(table_, b, month, 1))
     assert one.inputs == other.inputs
     assert one.skipped == other.skipped
 

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from settlement import money
-from settlement.tables import Kind, Table, frame
+from settlement.frames import frame
+from settlement.tables import Kind, Table
 
 
 def rows(drawing: str) -> list[list[str]]:

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import tables
+from settlement import frames
 from settlement.errors import CannotWrite
 from settlement.exports import export, write_csv
 from settlement.month import Month
@@ -42,7 +42,7 @@ def published(table: Table, *rows: tuple[Any, ...]) -> pa.Table:
     for row in ordered:
         for column, cell in zip(table.columns, row, strict=True):
             columns[column.name].append(inside(cell) if column.kind.is_money else cell)
-    return tables.to_arrow(table, tables.frame(table, columns), FEBRUARY, 1)
+    return frames.to_arrow(table, frames.frame(table, columns), FEBRUARY, 1)
 
 
 def key_part(part: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from settlement import gates, invoicing, money, rating, tables
+from settlement import frames, gates, invoicing, money, rating, tables
 from settlement.book import Book
 from settlement.draft import Draft
 from settlement.gates import Before, Limits
@@ -56,8 +56,8 @@ def draft(usage: str, **changes: Any) -> Draft:
     version = PRICES.version_for(MONTH)
     lines = rating.rate(counted, version)
     invoices = invoicing.invoice(lines, PRICES.currency)
-    entries = post(invoices, tables.empty(HOLDS), tables.empty(HOLDS))
-    rejects = tables.empty(tables.REJECTS)
+    entries = post(invoices, frames.empty(HOLDS), frames.empty(HOLDS))
+    rejects = frames.empty(tables.REJECTS)
     stated = Statement(ROWS, counted, lines, invoices, entries, rejects)
     made = Draft(MONTH, 1, MONTH.period(PRICES.zone), stated, (), {}, PRICES, version)
     return replace(made, **changes)

@@ -24,6 +24,8 @@ operations.settings
 operations.config
 prices
 tables
+decimals
+frames
 difference contracts
 rating invoicing ledger
 repricing

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import money, tables
+from settlement import frames, money
 from settlement.errors import BadInput
 from settlement.invoicing import adjust, invoice
 from settlement.money import LIMIT, currency
@@ -61,7 +61,7 @@ def test_invoices_in_a_currency_without_minor_digits() -> None:
 
 
 def test_a_month_without_lines_has_no_invoices() -> None:
-    assert invoice(tables.empty(LINES), CNY).equals(tables.empty(INVOICES))
+    assert invoice(frames.empty(LINES), CNY).equals(frames.empty(INVOICES))
 
 
 def test_the_documents_of_a_revision() -> None:
@@ -92,7 +92,7 @@ def lines(amounts: dict[str, list[tuple[int, int]]]) -> pd.DataFrame:
         for account, pairs in sorted(amounts.items())
         for n, pair in enumerate(pairs)
     ]
-    return tables.frame(
+    return frames.frame(
         LINES,
         {
             "account_id": [row[0] for row in flat],

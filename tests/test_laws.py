@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import ledger, money, tables
+from settlement import frames, ledger, money, tables
 from settlement.invoicing import invoice
 from settlement.laws import Posted, Statement, broken, broken_ledger, broken_posting
 from settlement.ledger import HOLDS
@@ -29,7 +29,7 @@ COMPARISON = Item(
     1000,
 )
 VERSION = Version(Month(2018, 1), (COMPARISON,), Freeze(Fraction(6, 5)))
-NO_HOLDS = tables.empty(HOLDS)
+NO_HOLDS = frames.empty(HOLDS)
 
 
 def stated(usage: pd.DataFrame, rejects: pd.DataFrame) -> Statement:
@@ -78,7 +78,7 @@ def test_a_sound_settlement_breaks_no_law() -> None:
 
 
 def test_an_empty_settlement_breaks_no_law() -> None:
-    assert broken(stated(tables.empty(USAGE), tables.empty(REJECTS)), CNY) == []
+    assert broken(stated(frames.empty(USAGE), frames.empty(REJECTS)), CNY) == []
 
 
 def with_rows(**counts: int) -> Statement:
@@ -379,7 +379,7 @@ def test_months_in_a_row_break_no_law(months: list[dict[tuple[str, str], int]]) 
     month = Month(2025, 11)
     for calls in months:
         keys = sorted(calls)
-        usage = tables.frame(
+        usage = frames.frame(
             USAGE,
             {
                 "account_id": [account for account, _ in keys],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import ledger, money, tables
+from settlement import frames, ledger, money
 from settlement.errors import BadInput
 from settlement.ledger import HOLDS
 from settlement.month import Month
@@ -18,8 +18,8 @@ from tests.drawn import drawn
 CNY = money.currency("CNY")
 RULE = Freeze(Fraction(6, 5))
 JANUARY, FEBRUARY = Month(2026, 1), Month(2026, 2)
-NO_HOLDS = tables.empty(HOLDS)
-NO_ENTRIES = tables.empty(ENTRIES)
+NO_HOLDS = frames.empty(HOLDS)
+NO_ENTRIES = frames.empty(ENTRIES)
 
 
 def bills(drawing: str) -> pd.DataFrame:
@@ -139,7 +139,7 @@ def test_an_account_has_at_most_as_many_entries_as_can_be_numbered() -> None:
 def test_an_account_that_always_is_free_has_no_entries() -> None:
     free = bills("account_id payable\ncarol 0.00")
     assert settled(JANUARY, free, NO_HOLDS).empty
-    assert settled(JANUARY, tables.empty(INVOICES), NO_HOLDS).empty
+    assert settled(JANUARY, frames.empty(INVOICES), NO_HOLDS).empty
     assert ledger.open_holds([]).empty
     assert ledger.open_holds([NO_ENTRIES]).empty
 

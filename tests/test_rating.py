@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import money, tables
+from settlement import frames, money, tables
 from settlement.errors import BadInput
 from settlement.month import Month
 from settlement.prices import Freeze, Item, PriceBook, Tier, Version
@@ -225,7 +225,7 @@ def test_an_account_has_one_line_per_item_whatever_interfaces_it_called() -> Non
 
 
 def test_a_month_without_calls_has_no_lines() -> None:
-    assert rate(tables.empty(USAGE), DOCUMENT).equals(tables.empty(LINES))
+    assert rate(frames.empty(USAGE), DOCUMENT).equals(frames.empty(LINES))
 
 
 def test_usage_of_an_item_that_is_not_priced_is_a_bug_and_not_free() -> None:
@@ -350,7 +350,7 @@ def on_paper(item: Item, calls: int) -> tuple[int, Decimal, Decimal]:
 def test_any_tariff_gives_what_the_rules_give_on_paper(item: Item, counts: list[int]) -> None:
     names = [f"account-{n}" for n in range(len(counts))]
     many = {"account_id": names, "item": ["x"] * len(counts), "interface": ["X"] * len(counts)}
-    lines = rate(tables.frame(USAGE, many | {"calls": counts}), version(item))
+    lines = rate(frames.frame(USAGE, many | {"calls": counts}), version(item))
     paper = [on_paper(item, calls) for calls in counts]
     assert lines["tier"].tolist() == [tier for tier, _, _ in paper]
     assert lines["voucher_calls"].tolist() == [min(calls, item.free_calls) for calls in counts]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement import money, rating, repricing, tables
+from settlement import frames, money, rating, repricing
 from settlement.contracts import Contracts, Terms, tiers_text
 from settlement.errors import BadInput
 from settlement.month import Month
@@ -101,7 +101,7 @@ def test_a_line_has_the_items_terms_else_those_for_all_items_else_the_price_book
         for name, cells in zip(names, zip(*body, strict=True), strict=True)
     }
     columns["calls"] = [int(cell.replace("_", "")) for cell in columns["calls"]]
-    expected = tables.frame(CONTRACT_LINES, columns | {"terms": SAID})
+    expected = frames.frame(CONTRACT_LINES, columns | {"terms": SAID})
     pd.testing.assert_frame_equal(contracted, expected)
 
 
@@ -121,14 +121,14 @@ def test_terms_that_touch_no_line_change_none(agreed: str) -> None:
     header = rows(TERMS)[0]
     lines, contracted = rate("0042 face-search 10_001", terms(" ".join(header) + "\n" + agreed))
     assert lines["amount"].tolist() == [2_880_320_000]
-    assert contracted.equals(tables.empty(CONTRACT_LINES))
+    assert contracted.equals(frames.empty(CONTRACT_LINES))
 
 
 def test_a_month_without_calls_has_no_lines() -> None:
-    lines, contracted = repricing.rate(tables.empty(USAGE), DOCUMENT, terms(TERMS))
-    assert lines.equals(tables.empty(LINES))
+    lines, contracted = repricing.rate(frames.empty(USAGE), DOCUMENT, terms(TERMS))
+    assert lines.equals(frames.empty(LINES))
     assert contracted is not None
-    assert contracted.equals(tables.empty(CONTRACT_LINES))
+    assert contracted.equals(frames.empty(CONTRACT_LINES))
 
 
 def test_an_item_that_only_another_version_has_touches_nothing() -> None:
@@ -231,7 +231,7 @@ def test_any_terms_are_priced_as_in_plain_decimal_arithmetic(
     ]
     read = Contracts("c", "".join(lines).encode(), frozenset(items)).in_force(MONTH)
     keys = sorted(calls)
-    usage = tables.frame(
+    usage = frames.frame(
         USAGE,
         {
             "account_id": [key[0] for key in keys],

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from settlement import dedup, tables
+from settlement import dedup, frames, tables
 from settlement.calls import BUCKETS
 from settlement.counting import keys
 from settlement.errors import BadInput
@@ -56,7 +56,7 @@ def test_usage_is_counted_per_account_item_and_interface(tmp_path: Path) -> None
         call(9, interface="VerifyFace"),
     ]
     found = counted(tmp_path, rows)
-    tables.check(tables.USAGE, found.usage)
+    frames.check(tables.USAGE, found.usage)
     assert usage_of(found) == [
         ("007", "detect", "DetectFace", 2),
         ("007", "search", "CreateFace", 1),
@@ -285,7 +285,7 @@ def test_batches_and_lots_change_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_rejects_are_sorted_and_beyond_the_limit_only_ten_are_kept(tmp_path: Path) -> None:
     files = [[call(n, account_id=None) for n in range(8)] for _ in range(5)]
     whole = counted(tmp_path, *files, keep_rejects=40)
-    tables.check(tables.REJECTS, whole.rejects)
+    frames.check(tables.REJECTS, whole.rejects)
     assert len(whole.rejects) == whole.rejected == 40
     for threads in (1, 3):
         few = counted(tmp_path, *files, keep_rejects=39, threads=threads)
@@ -306,8 +306,8 @@ def test_a_log_without_rows_is_counted(tmp_path: Path) -> None:
     assert set(found.rows.values()) == {0}
     assert found.usage.empty
     assert found.rejects.empty
-    tables.check(tables.USAGE, found.usage)
-    tables.check(tables.REJECTS, found.rejects)
+    frames.check(tables.USAGE, found.usage)
+    frames.check(tables.REJECTS, found.rejects)
 
 
 def test_an_item_column_may_be_in_some_files_only(tmp_path: Path) -> None:

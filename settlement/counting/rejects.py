@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import tables
+from settlement import frames, tables
 
 KEPT = 1_000_000
 """So many are kept, unless more are asked for."""
@@ -54,6 +54,6 @@ class Rejects:
         """Return the rows as `tables.REJECTS`."""
         kept = self.table()
         if kept is None:
-            return tables.empty(tables.REJECTS)
+            return frames.empty(tables.REJECTS)
         columns = {name: kept[name] for name in tables.REJECTS.names}
-        return tables.frame(tables.REJECTS, columns | {"row": kept["row"].to_numpy()})
+        return frames.frame(tables.REJECTS, columns | {"row": kept["row"].to_numpy()})

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from settlement import tables
+from settlement import frames, tables
 from settlement.calls import Rules
 from settlement.scan.names import Names
 from settlement.scan.texts import Codes, Ints
@@ -75,7 +75,7 @@ class Tally:
         accounts[ranks] = np.arange(len(ranks))
         rank, place, calls = self._lines(accounts, 1 + np.array(by_item, np.int64))
         pair = pa.array(place)
-        return tables.frame(
+        return frames.frame(
             tables.USAGE,
             {
                 "account_id": names.texts().take(pa.array(accounts)).take(pa.array(rank)),

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.compute as pc
 
-from settlement import money, tables
+from settlement import frames, money, tables
 from settlement.book import Settlement
 from settlement.contracts import Terms
 from settlement.errors import MissingInput
@@ -118,7 +118,7 @@ def _ledger(settlement: Settlement, account: str) -> list[Section]:
 def of_account(settlement: Settlement, table: tables.Table, account: str) -> pd.DataFrame:
     """Return one account's rows of a published table."""
     published = settlement.published(table)
-    return tables.to_frame(table, published.filter(pc.equal(published["account_id"], account)))
+    return frames.to_frame(table, published.filter(pc.equal(published["account_id"], account)))
 
 
 def _heading(item: Item) -> str:

@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import tables
+from settlement import frames, tables
 from settlement.calls import BUCKETS, CHARGED, NUMBER
 from settlement.counting.reading import Progress
 from settlement.errors import BadInput, MissingInput
@@ -145,10 +145,10 @@ class _Rows:
         forms: dict[Form, list[str]] = {}
         for source in sources:
             forms.setdefault(source.form, []).append(source.address)
-        frames = [self._read(form, addresses) for form, addresses in forms.items()]
-        every = frames[0]
-        for frame in frames[1:]:
-            every = every.unionAll(frame)
+        parts = [self._read(form, addresses) for form, addresses in forms.items()]
+        every = parts[0]
+        for part in parts[1:]:
+            every = every.unionAll(part)
         return self._classified(every)
 
     def _read(self, form: Form, addresses: Sequence[str]) -> Any:
@@ -297,8 +297,8 @@ class _Counting:
         self._counts[NUMBER["outside_month"]] = log.rows - sum(s.file.rows for s in sources)
         self._duplicates = self._conflicts = 0
         self._touched: set[str] = set()
-        self._usage = tables.empty(tables.USAGE)
-        self._rejects = tables.empty(tables.REJECTS)
+        self._usage = frames.empty(tables.USAGE)
+        self._rejects = frames.empty(tables.REJECTS)
 
     def run(self, spark: Any, keep_rejects: int) -> None:
         """Count on the cluster."""
@@ -415,7 +415,7 @@ class _Counting:
         """Return the rejected rows, read from the files that have any; or the first ten."""
         sources = [source for source in self._sources if source.file.name in rejected]
         if not sources:
-            return tables.empty(tables.REJECTS)
+            return frames.empty(tables.REJECTS)
         if sum(rejected.values()) <= keep:
             return self._shown([self._rejected(rows, sources).toArrow()])
         parts: list[pa.Table] = []
@@ -467,7 +467,7 @@ _TOLD = ("equal", "total")
 
 def _framed(table: tables.Table, rows: pa.Table, whole: str) -> pd.DataFrame:
     columns = {name: rows[name] for name in table.names}
-    return tables.frame(table, columns | {whole: rows[whole].to_numpy()})
+    return frames.frame(table, columns | {whole: rows[whole].to_numpy()})
 
 
 def _written(stamps: pa.Array, units: pa.Array) -> pa.Array:

@@ -199,7 +199,7 @@ def _settling(work: Work, usage: "pd.DataFrame") -> Callable[[Month], None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from settlement import settle, tables
+    from settlement import frames, settle, tables
     from settlement import usage as seam
 
     log = work.log / "log.parquet"
@@ -207,7 +207,7 @@ def _settling(work: Work, usage: "pd.DataFrame") -> Callable[[Month], None]:
     pq.write_table(pa.schema(kinds).empty_table(), log)
     rows = dict.fromkeys(tables.ROWS, 0)
     rows["read"] = rows["billed"] = int(usage["calls"].sum())
-    counted = seam.Counted(usage, rows, tables.empty(tables.REJECTS), (), 0)
+    counted = seam.Counted(usage, rows, frames.empty(tables.REJECTS), (), 0)
 
     def run(month: Month) -> None:
         order = settle.Order(month, str(log), work.log / "book", work.prices, datetime.now(UTC))
@@ -222,7 +222,7 @@ def _usage(work: Work) -> "pd.DataFrame":
     import numpy as np
     import pyarrow as pa
 
-    from settlement import tables
+    from settlement import frames, tables
 
     version = work.version
     interfaces = sorted({name for item in version.items for name in item.interfaces})
@@ -233,7 +233,7 @@ def _usage(work: Work) -> "pd.DataFrame":
     drawn = drawn[np.sort(rng.permutation(len(drawn))[: work.accounts * 5 // 2])]
     account, pair = np.divmod(drawn, len(pairs))
     names = pa.array([f"{number:010d}" for number in range(work.accounts)])
-    return tables.frame(
+    return frames.frame(
         tables.USAGE,
         {
             "account_id": names.take(pa.array(account)),

@@ -20,7 +20,7 @@ from time import perf_counter, process_time
 import numpy as np
 import pandas as pd
 
-from settlement import settle, tables, usage
+from settlement import frames, settle, tables, usage
 from settlement.month import Month
 from settlement.prices import PriceBook
 from settlement.settle import Order
@@ -37,7 +37,7 @@ def made(accounts: int) -> pd.DataFrame:
     chance = np.random.default_rng(1)
     pairs = [(item, interface) for item, names in CALLED.items() for interface in names]
     names = np.char.zfill(np.arange(accounts).astype(str), 10)
-    return tables.frame(
+    return frames.frame(
         tables.USAGE,
         {
             "account_id": np.repeat(names, len(pairs)).tolist(),
@@ -52,7 +52,7 @@ def handed_over(rows: pd.DataFrame) -> None:
     """Let every count come to this usage."""
     billed = int(rows["calls"].sum())
     buckets = dict.fromkeys(tables.ROWS, 0) | {"read": billed, "billed": billed}
-    counted = Counted(rows, buckets, tables.empty(tables.REJECTS), (), 0)
+    counted = Counted(rows, buckets, frames.empty(tables.REJECTS), (), 0)
     usage.count = lambda *_args, **_options: counted
 
 

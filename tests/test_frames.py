@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from settlement import money, tables
+from settlement import frames, money, tables
+from settlement.decimals import decimals, from_decimals
 from settlement.money import LIMIT
 from settlement.month import Month
 from settlement.tables import ENTRIES, INVOICES, LINES, REJECTS, USAGE, Kind, Table, WrongTable
@@ -100,9 +101,9 @@ def texts(*values: str | None) -> "pd.Series[str]":
     ],
 )
 def test_every_departure_is_refused(rows: pd.DataFrame, piece: str) -> None:
-    tables.check(USAGE, GOOD)
+    frames.check(USAGE, GOOD)
     with pytest.raises(WrongTable, match=piece):
-        tables.check(USAGE, rows)
+        frames.check(USAGE, rows)
 
 
 @pytest.mark.parametrize(
@@ -122,19 +123,19 @@ def test_columns_that_do_not_make_the_table_are_refused(
 ) -> None:
     columns: dict[str, object] = {"account_id": ["a"], "item": ["b"], "interface": ["c"]}
     columns["calls"] = [1]
-    assert len(tables.frame(USAGE, columns)) == 1
+    assert len(frames.frame(USAGE, columns)) == 1
     with pytest.raises(WrongTable, match=piece):
-        tables.frame(USAGE, columns | departure)
+        frames.frame(USAGE, columns | departure)
 
 
 def test_a_sequence_beyond_int16_is_refused_and_does_not_wrap() -> None:
     columns = {name: OPEN_ENTRY[name] for name in ENTRIES.names}
     with pytest.raises(WrongTable, match="sequence: a number beyond int16"):
-        tables.frame(ENTRIES, columns | {"sequence": [2**15]})
+        frames.frame(ENTRIES, columns | {"sequence": [2**15]})
 
 
 def altered(change: Callable[[pa.Table], pa.Table]) -> pa.Table:
-    return change(tables.to_arrow(USAGE, GOOD, JANUARY, 1))
+    return change(frames.to_arrow(USAGE, GOOD, JANUARY, 1))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_a_file_of_another_kind_is_refused(
     change: Callable[[pa.Table], pa.Table], piece: str
 ) -> None:
     with pytest.raises(WrongTable, match=piece):
-        tables.to_frame(USAGE, altered(change))
+        frames.to_frame(USAGE, altered(change))
 
 
 def test_an_amount_larger_than_can_be_is_refused_when_read() -> None:
@@ -174,14 +175,14 @@ def test_an_amount_larger_than_can_be_is_refused_when_read() -> None:
         (Kind.PAYABLE, Decimal("-92233720368.55")),
         (Kind.PAYABLE, Decimal("9999999999999999.99")),
     ):
-        column = pa.chunked_array([pa.array([Decimal(0), amount], tables._DECIMALS[kind])])
+        column = pa.chunked_array([pa.array([Decimal(0), amount], tables.DECIMALS[kind])])
         with pytest.raises(WrongTable, match="an amount is larger than can be"):
-            tables.from_decimals(column, kind)
+            from_decimals(column, kind)
 
 
 def test_a_payable_that_is_not_whole_in_cents_is_not_published() -> None:
     with pytest.raises(WrongTable, match="not whole in minor units"):
-        tables.decimals(np.array([10**6 + 1]), Kind.PAYABLE)
+        decimals(np.array([10**6 + 1]), Kind.PAYABLE)
 
 
 # ---- there and back -----------------------------------------------------------------------
@@ -202,7 +203,7 @@ def cells(kind: Kind, *, nullable: bool) -> st.SearchStrategy[str | int | None]:
 
 
 @st.composite
-def frames(draw: st.DrawFn, table: Table) -> pd.DataFrame:
+def drawn_frames(draw: st.DrawFn, table: Table) -> pd.DataFrame:
     """Draw a table's rows, in the order of its key: text by its UTF-8 bytes."""
     row = st.tuples(*(cells(each.kind, nullable=each.nullable) for each in table.columns))
 
@@ -214,7 +215,7 @@ def frames(draw: st.DrawFn, table: Table) -> pd.DataFrame:
 
     drawn_rows = draw(st.lists(row, max_size=8, unique_by=key))
     drawn_rows.sort(key=key)
-    return tables.frame(
+    return frames.frame(
         table, {name: [row[at] for row in drawn_rows] for at, name in enumerate(table.names)}
     )
 
@@ -223,15 +224,15 @@ def frames(draw: st.DrawFn, table: Table) -> pd.DataFrame:
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_a_published_table_is_read_back_as_it_was(table: Table, data: st.DataObject) -> None:
-    rows = data.draw(frames(table))
-    published = tables.to_arrow(table, rows, JANUARY, 7)
+    rows = data.draw(drawn_frames(table))
+    published = frames.to_arrow(table, rows, JANUARY, 7)
     published.validate(full=True)
     assert published.schema.equals(table.published)
     assert set(published["month"].to_pylist()) <= {"2026-01"}
     assert set(published["revision"].to_pylist()) <= {7}
-    pd.testing.assert_frame_equal(tables.to_frame(table, published), rows)
+    pd.testing.assert_frame_equal(frames.to_frame(table, published), rows)
     pieces = pa.concat_tables([published.slice(0, 3), published.slice(3)])
-    pd.testing.assert_frame_equal(tables.to_frame(table, pieces), rows)
+    pd.testing.assert_frame_equal(frames.to_frame(table, pieces), rows)
     for column in table.columns:
         assert published[column.name].to_pylist() == [
             as_published(column.kind, cell, nullable=column.nullable)
@@ -253,11 +254,11 @@ def test_text_is_in_the_order_of_its_utf_8_bytes(accounts: list[str]) -> None:
     accounts.sort(key=str.encode)
     columns = {"item": ["i"] * len(accounts), "interface": ["x"] * len(accounts)}
     columns |= {"account_id": accounts}
-    rows = tables.frame(USAGE, columns | {"calls": range(len(accounts))})
+    rows = frames.frame(USAGE, columns | {"calls": range(len(accounts))})
     assert rows["account_id"].tolist() == accounts
     for at in range(len(accounts) - 1):
         with pytest.raises(WrongTable, match="does not follow"):
-            tables.check(USAGE, rows.iloc[[at + 1, at]])
+            frames.check(USAGE, rows.iloc[[at + 1, at]])
 
 
 def test_an_order_that_others_use_is_refused() -> None:
@@ -265,9 +266,9 @@ def test_an_order_that_others_use_is_refused() -> None:
     emoji, last = "😀", "\uffff"
     assert sorted([last, emoji], key=lambda text: text.encode("utf-16-be")) == [emoji, last]
     columns = {"item": ["i"] * 2, "interface": ["x"] * 2, "calls": [1, 2]}
-    assert len(tables.frame(USAGE, columns | {"account_id": [last, emoji]})) == 2
+    assert len(frames.frame(USAGE, columns | {"account_id": [last, emoji]})) == 2
     with pytest.raises(WrongTable, match="does not follow"):
-        tables.frame(USAGE, columns | {"account_id": [emoji, last]})
+        frames.frame(USAGE, columns | {"account_id": [emoji, last]})
 
 
 # ---- odds and ends ------------------------------------------------------------------------
@@ -275,10 +276,10 @@ def test_an_order_that_others_use_is_refused() -> None:
 
 @pytest.mark.parametrize("table", tables.PUBLISHED, ids=lambda table: table.name)
 def test_an_empty_table_has_every_column(table: Table) -> None:
-    rows = tables.empty(table)
+    rows = frames.empty(table)
     assert list(rows.columns) == table.names
     pd.testing.assert_frame_equal(
-        tables.to_frame(table, tables.to_arrow(table, rows, JANUARY, 1)), rows
+        frames.to_frame(table, frames.to_arrow(table, rows, JANUARY, 1)), rows
     )
 
 
@@ -288,13 +289,13 @@ def test_starts_are_the_first_rows_of_runs(pairs: list[tuple[str, str]]) -> None
         {"a": texts(*(pair[0] for pair in pairs)), "b": texts(*(pair[1] for pair in pairs))}
     )
     expected = [n for n in range(len(pairs)) if n == 0 or pairs[n] != pairs[n - 1]]
-    assert tables.starts(rows, ["a", "b"]).tolist() == expected
+    assert frames.starts(rows, ["a", "b"]).tolist() == expected
 
 
 @given(st.integers(0, 20), st.integers(1, 7))
 def test_batches_are_the_rows_in_slices(length: int, size: int) -> None:
     rows = pd.DataFrame({"n": range(length)})
-    slices = list(tables.batches(rows, size))
+    slices = list(frames.batches(rows, size))
     assert [n for each in slices for n in each["n"].tolist()] == list(range(length))
     assert len(slices) >= 1
     assert max(map(len, slices)) <= size
