@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.prices import Version
+from settlement.scan.arrays import integers, strings
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup, needed
 from settlement.scan.names import EMPTY, Names
@@ -55,7 +56,7 @@ _FEW = ("interface", "item", "status_code")
 """Columns of few texts: they are read as codes."""
 _BILLABLE, _MISSING, _UNBILLABLE = range(3)
 _STATUSES = np.array([CHARGED, NUMBER["rejected.missing_status"], NUMBER["unbillable_status"]])
-_REASONS = pa.array([name.removeprefix("rejected.") for name in BUCKETS], pa.large_string())
+_REASONS = strings([name.removeprefix("rejected.") for name in BUCKETS])
 
 
 # ---------------------------------------------------------------- rules as tables
@@ -243,9 +244,9 @@ def _rejects(
 
     return pa.table(
         {
-            "file": pa.repeat(pa.scalar(rows.file.name, text), len(which)),
-            "row": pa.array(which + rows.first),
-            "reason": _REASONS.take(pa.array(bucket[which])),
+            "file": strings([rows.file.name]).take(integers(np.zeros(len(which), np.int32))),
+            "row": integers(which + rows.first),
+            "reason": _REASONS.take(integers(bucket[which])),
             "request_id": cells("request_id"),
             "account_id": cells("account_id"),
             "interface": cells("interface"),

@@ -38,6 +38,13 @@ def frame(table: Table, columns: Mapping[str, Any]) -> pd.DataFrame:
     return made
 
 
+def of_arrow(table: Table, rows: pa.Table) -> pd.DataFrame:
+    """Make a table from Arrow's columns of the same names; raises what `frame` raises."""
+    numbers = [column.name for column in table.columns if column.kind is not Kind.TEXT]
+    columns = {name: rows[name] for name in rows.column_names}
+    return frame(table, columns | {name: columns[name].to_numpy() for name in numbers})
+
+
 def empty(table: Table) -> pd.DataFrame:
     """Return a table without rows."""
     return frame(table, {name: [] for name in table.names})
@@ -143,7 +150,8 @@ def _series(column: Column, values: Any) -> "pd.Series[Any]":
         return values.reset_index(drop=True)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values = pa.array(values, pa.large_string(), from_pandas=True)
-    return pd.Series(pd.array(values.cast(pa.large_string()), dtype="str"))
+    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return pd.Series(pd.array(whole.cast(pa.large_string()), dtype="str"))
 
 
 def _published(column: Column, values: "pd.Series[Any]") -> pa.Array:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
+import pyarrow as pa
 
 from settlement import chain, difference, inputs, invoicing, repricing, tables, usage
 from settlement.book import Settlement
@@ -126,9 +127,11 @@ def _count(settlement: Settlement, prices: PriceBook, counting: _Counting) -> Co
         keep_rejects=max(rejected, KEPT_REJECTS),
         progress=progress,
     )
-    rejects = counted.rejects.assign(file=[then[name] for name in counted.rejects["file"]])
-    rejects = rejects.astype({"file": "str"}).sort_values(["file", "row"], ignore_index=True)
-    return replace(counted, rejects=rejects)
+    rejects, texts = counted.rejected_rows, pa.large_string()
+    files = pa.array([then[name] for name in rejects["file"].to_pylist()], texts)
+    renamed = rejects.set_column(0, "file", files)
+    keys = [(name, "ascending") for name in tables.REJECTS.key]
+    return replace(counted, rejected_rows=renamed.sort_by(keys))
 
 
 def _rules(settlement: Settlement, prices: PriceBook, contracts: Contracts | None) -> Iterator[str]:

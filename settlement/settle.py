@@ -21,6 +21,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
+import pyarrow as pa
 
 from settlement import (
     changes,
@@ -391,9 +392,9 @@ def what_if(order: Order) -> WhatIf:
 def _stored(standing: Settlement) -> Counted:
     """Return what was counted for a settlement, as it was published."""
     return Counted(
-        standing.table(tables.USAGE),
+        pa.Table.from_pandas(standing.table(tables.USAGE), preserve_index=False),
         dict(standing.manifest["rows"]),
-        standing.table(tables.REJECTS),
+        pa.Table.from_pandas(standing.table(tables.REJECTS), preserve_index=False),
         tuple(InputFile(**file) for file in standing.manifest["inputs"]),
         0,
     )

@@ -71,6 +71,14 @@ class Table:
         """The schema of the published file."""
         return pa.schema(column.arrow for column in (*STAMP, *self.columns))
 
+    @property
+    def counted(self) -> pa.Schema:
+        """The schema in which a count gives it, where it holds no money."""
+        return pa.schema(
+            (each.name, pa.large_string() if each.kind is Kind.TEXT else _ARROW[each.kind])
+            for each in self.columns
+        )
+
 
 STAMP = (Column("month", "账期"), Column("revision", "版本", Kind.INT16))
 _ACCOUNT = Column("account_id", "账号")

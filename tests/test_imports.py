@@ -30,7 +30,8 @@ difference contracts
 rating invoicing ledger
 repricing
 laws
-scan.stamps scan.texts scan.memory
+scan.arrays scan.texts scan.memory
+scan.stamps
 scan.scratch
 scan.hashing scan.indices counting.finder
 scan.pages
@@ -141,3 +142,24 @@ def test_what_a_person_waits_for_starts_without_heavy_libraries(name: str) -> No
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.split() == []
+
+
+def test_a_count_does_without_pandas() -> None:
+    code = """
+import sys
+from pathlib import Path
+from settlement import usage
+from settlement.month import Month
+from settlement.prices import PriceBook
+from settlement.scan.logfiles import find
+
+prices = PriceBook.parse(Path("data/price_book.toml").read_bytes())
+month = Month.parse("2026-01")
+period = month.period(prices.zone)
+found = usage.count(find("data/logs"), period, prices.version_for(month))
+print(found.rows["billed"] > 0, "pandas" in sys.modules, len(found.usage) == len(found.calls))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["True", "False", "True"]

@@ -66,7 +66,7 @@ def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] 
     accounts = pa.table({"account": reading.names.texts()})
     about: dict[str, Any] = {
         "counts": reading.counts.tolist(),
-        "rejects": None if rejects is None else writer.add(cache.as_ipc(rejects)),
+        "rejects": writer.add(cache.as_ipc(rejects)) if len(rejects) else None,
         "accounts": writer.add(cache.as_ipc(accounts)),
         "tally": writer.add(np.concatenate(reading.tally.charged()).astype(np.uint32)),
         "position_bits": 0,

@@ -1,16 +1,16 @@
 """Rejected rows: all of them while they are few, then the first ten."""
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import frames, tables
+from settlement.tables import REJECTS
 
 KEPT = 1_000_000
 """So many are kept, unless more are asked for."""
 MOST_BYTES = 256 << 20
 """Bytes that all that are kept may have: they stay in memory."""
 _FIRST = 10
+_NONE = pa.Table.from_batches([], REJECTS.counted)
 
 
 class Rejects:
@@ -46,14 +46,6 @@ class Rejects:
         order = pc.sort_indices(kept, sort_keys=[("file", "ascending"), ("row", "ascending")])
         return kept.take(order[:first])
 
-    def table(self) -> pa.Table | None:
-        """Return the rows as they came, by file and row; None where there are none."""
-        return self._sorted() if self._kept else None
-
-    def frame(self) -> pd.DataFrame:
-        """Return the rows as `tables.REJECTS`."""
-        kept = self.table()
-        if kept is None:
-            return frames.empty(tables.REJECTS)
-        columns = {name: kept[name] for name in tables.REJECTS.names}
-        return frames.frame(tables.REJECTS, columns | {"row": kept["row"].to_numpy()})
+    def table(self) -> pa.Table:
+        """Return the rows as `tables.REJECTS` has them, by file and row."""
+        return self._sorted() if self._kept else _NONE

@@ -7,13 +7,14 @@ its charge. So a tally is an array, and counting is adding one to cells of it.
 import threading
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from settlement import frames, tables
 from settlement.calls import Rules
+from settlement.counting.parallel import in_parallel
+from settlement.scan.arrays import integers, strings
 from settlement.scan.names import Names
 from settlement.scan.texts import Codes, Ints
+from settlement.tables import USAGE
 
 _ONE = np.int64(1)
 _DENSE = 4
@@ -66,42 +67,51 @@ class Tally:
         used = used[used % self._rules.charges != 0]
         return used, self._calls[used]
 
-    def usage(self, names: Names, ranks: Ints) -> pd.DataFrame:
-        """Return the calls as `tables.USAGE`; ``ranks`` is the order of the accounts."""
-        # the order of pairs is by interface; the table's is by item first
-        pairs = self._rules.pairs
-        by_item = sorted(range(len(pairs)), key=lambda n: (pairs[n][1].encode(), n))
+    def table(self, names: Names, ranks: Ints, threads: int = 1) -> pa.Table:
+        """Return the calls as `tables.USAGE` has them; ``ranks`` is the order of the accounts.
+
+        The tally is laid out anew in that order, some accounts at a time, so that nothing needs
+        to be sorted.
+        """
+        self._make_room(len(ranks))
         accounts = np.empty_like(ranks)
         accounts[ranks] = np.arange(len(ranks))
-        rank, place, calls = self._lines(accounts, 1 + np.array(by_item, np.int64))
-        pair = pa.array(place)
-        return frames.frame(
-            tables.USAGE,
-            {
-                "account_id": names.texts().take(pa.array(accounts)).take(pa.array(rank)),
-                "item": _texts([pairs[n][1] for n in by_item]).take(pair),
-                "interface": _texts([pairs[n][0] for n in by_item]).take(pair),
-                "calls": calls,
-            },
+        texts = names.texts()
+        layout = _Layout(self._rules)
+
+        def lines(begin: int, _: threading.Event) -> tuple[int, pa.Table]:
+            some = accounts[begin : begin + _STEP]
+            calls = self._calls.reshape(-1, self._rules.charges).take(some, axis=0)
+            return begin, layout.lines(texts.take(integers(some)), calls)
+
+        parts = dict(in_parallel(lines, range(0, len(accounts), _STEP), threads))
+        return pa.concat_tables(parts[begin] for begin in sorted(parts))
+
+
+class _Layout:
+    """The order of usage within an account: by item first, where that of charges is by interface.
+
+    Args:
+        rules: what charges there are.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        by_item = sorted(enumerate(rules.pairs, 1), key=lambda each: (each[1][1].encode(), each[0]))
+        self._charges = np.array([charge for charge, _ in by_item], np.int64)
+        self._items = strings([item for _, (_, item) in by_item])
+        self._interfaces = strings([name for _, (name, _) in by_item])
+
+    def lines(self, accounts: pa.Array, calls: Ints) -> pa.Table:
+        """Return the usage of some accounts, given all their cells, a row each."""
+        ordered = calls.take(self._charges, axis=1).ravel()
+        cells = np.flatnonzero(ordered)
+        row, place = np.divmod(cells, len(self._charges))
+        return pa.Table.from_arrays(
+            [
+                accounts.take(integers(row)),
+                self._items.take(integers(place)),
+                self._interfaces.take(integers(place)),
+                integers(ordered.take(cells)),
+            ],
+            schema=USAGE.counted,
         )
-
-    def _lines(self, accounts: Ints, charges: Ints) -> tuple[Ints, Ints, Ints]:
-        """Return the cells with calls, by account and charge, both in a given order.
-
-        Returns where in the orders they are, and the calls. The tally is laid out anew, some
-        accounts at a time, so that nothing needs to be sorted.
-        """
-        self._make_room(len(accounts))
-        by_account = self._calls.reshape(-1, self._rules.charges)
-        parts = []
-        for begin in range(0, len(accounts), _STEP):
-            some = by_account.take(accounts[begin : begin + _STEP], axis=0)
-            calls = some.take(charges, axis=1).ravel()
-            at = np.flatnonzero(calls)
-            parts.append((at // len(charges) + begin, at % len(charges), calls.take(at)))
-        ranks, places, found = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return ranks, places, found
-
-
-def _texts(values: list[str]) -> pa.Array:
-    return pa.array(values, pa.large_string())

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement.errors import BadInput
+from settlement.scan.arrays import integers, to_numpy
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.pages import Piece
 from settlement.scan.texts import FRAME, LANE, Bytes, Codes, Ints, Lanes, Texts, lanes, to_arrow
@@ -124,13 +125,13 @@ class Names:
             parts.append(table.texts())
         places = np.empty(self._count, np.int64)
         places[np.concatenate(numbers)] = np.arange(self._count)
-        return pa.concat_arrays(parts).take(pa.array(places)).cast(pa.large_string())
+        return pa.concat_arrays(parts).take(integers(places)).cast(pa.large_string())
 
     def ranks(self) -> Ints:
         """Return for each number the account's place among all, by UTF-8 bytes."""
         widest = max(self._tables)
         if widest > _SORTED_LANES:
-            order = pc.sort_indices(self.texts().cast(pa.large_binary())).to_numpy()
+            order = to_numpy(pc.sort_indices(self.texts().cast(pa.large_binary())))
         else:
             tables = self._tables.values()
             numbers = np.concatenate([np.array([NULL], np.int32), *(t.numbers for t in tables)])

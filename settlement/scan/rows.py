@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from settlement.errors import BadInput
 from settlement.scan import texts
+from settlement.scan.arrays import integers, strings, to_numpy
 from settlement.scan.decoding import columns, read_stamps
 from settlement.scan.hashing import Hash, hash_rows, hash_texts
 from settlement.scan.logfiles import (
@@ -68,14 +69,15 @@ class Coded:
     def cells(self, rows: Ints) -> pa.Array:
         """Return some rows as text."""
         codes = self.codes[rows]
-        taken = self.values.take(pa.array(codes, mask=codes < 0))
-        return taken.cast(pa.large_string())
+        places = np.where(codes < 0, len(self.values), codes)
+        known = self.values.cast(pa.large_string())
+        return pa.concat_arrays([known, pa.nulls(1, known.type)]).take(integers(places))
 
     @classmethod
     def on_pages(cls, chunk: Chunk) -> "Coded":
         """Code a column of text as its pages do; raises `Unusual` or `UnicodeDecodeError`."""
         codes, words = chunk.coded()
-        return cls(codes, pa.array([word.decode() for word in words], pa.string()))
+        return cls(codes, strings([word.decode() for word in words]))
 
     @classmethod
     def of(cls, column: pa.Array) -> "Coded":
@@ -84,7 +86,7 @@ class Coded:
         Raises `UnicodeDecodeError` or Arrow's errors where the text is not UTF-8.
         """
         if pa.types.is_null(column.type):
-            return cls(np.full(len(column), -1, np.int32), pa.array([], pa.string()))
+            return cls(np.full(len(column), -1, np.int32), strings([]))
         if pa.types.is_integer(column.type) and not column.null_count:
             narrow = cls._of_narrow_integers(column)
             if narrow is not None:
@@ -95,21 +97,18 @@ class Coded:
         if not is_text(values.type):
             values = values.cast(pa.string())
         _check_utf8(values)
-        codes = column.indices
-        if codes.null_count:
-            codes = codes.fill_null(-1)
-        return cls(codes.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), values)
+        return cls(to_numpy(column.indices, -1).astype(np.int32, copy=False), values)
 
     @classmethod
     def _of_narrow_integers(cls, column: pa.Array) -> "Coded | None":
-        numbers = column.to_numpy()
-        if not len(numbers):
+        if not len(column):
             return None
-        low, high = int(numbers.min()), int(numbers.max())
+        found = to_numpy(column)
+        low, high = int(found.min()), int(found.max())
         if high - low >= _FEW or low < -_INT32 or high >= _INT32:
             return None
-        values = pa.array([str(number) for number in range(low, high + 1)], pa.string())
-        return cls(numbers.astype(np.int32, copy=False) - np.int32(low), values)
+        values = strings([str(number) for number in range(low, high + 1)])
+        return cls(found.astype(np.int32, copy=False) - np.int32(low), values)
 
 
 def _check_utf8(texts: pa.Array) -> None:
@@ -210,7 +209,7 @@ class Rows:
             if taken is None:
                 column = self.arrow(name)
                 assert column is not None
-                taken = column.take(pa.array(rows))
+                taken = column.take(integers(rows))
             if not is_binary(plain):
                 taken = (
                     taken.cast(pa.large_string()) if pa.types.is_large_binary(taken.type) else taken
@@ -218,8 +217,7 @@ class Rows:
                 return Coded.of(taken).cells(np.arange(len(rows)))
             if pa.types.is_dictionary(taken.type):
                 taken = taken.dictionary_decode()
-            texts = [None if cell is None else cell.hex() for cell in taken.to_pylist()]
-            return pa.array(texts, pa.large_string())
+            return strings([None if cell is None else cell.hex() for cell in taken.to_pylist()])
 
     def stamps(self, clock: Clock) -> Stamps:
         """Read the timestamps."""
@@ -329,8 +327,7 @@ def _arrow_piece(column: pa.Array) -> Piece:
         column = column.dictionary_encode()
     values, codes = column, None
     if pa.types.is_dictionary(column.type):
-        values, codes = column.dictionary, column.indices.cast(pa.int32()).fill_null(-1)
-        codes = codes.to_numpy(zero_copy_only=False)
+        values, codes = column.dictionary, to_numpy(column.indices.cast(pa.int32()), -1)
     if pa.types.is_integer(values.type):
         values = values.cast(pa.large_string())
     if is_text(values.type):
@@ -340,7 +337,7 @@ def _arrow_piece(column: pa.Array) -> Piece:
         if wanted is None:
             return Part(texts.of_arrow(values), codes)
         if codes is None:
-            return Part(texts.of_arrow(values.take(pa.array(wanted))), None)
+            return Part(texts.of_arrow(values.take(integers(wanted))), None)
         return Part(texts.of_arrow(values), codes[wanted])
 
     return Piece(len(column), read_rows)
@@ -414,7 +411,7 @@ def _joined_lanes(picked: list[tuple[Ints, Lanes]], count: int) -> pa.Array:
     places = np.empty(count, np.int64)
     places[np.concatenate([which for which, _ in picked])] = np.arange(count)
     arrays = [texts.to_arrow(ids) for _, ids in picked]
-    return pa.concat_arrays(arrays).take(pa.array(places))
+    return pa.concat_arrays(arrays).take(integers(places))
 
 
 def _coded(words: Texts, codes: Codes) -> Iterator[tuple[Ints, Bytes]]:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.month import UNITS_PER_SECOND, Period
+from settlement.scan.arrays import nulls, strings, to_numpy
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -70,8 +71,9 @@ class Stamps:
     def cells(self, rows: Ints) -> pa.Array:
         """Return some rows as ISO 8601 in UTC, with all digits of their unit."""
         moments: Any = self.values[rows].view(f"datetime64[{self.unit}]")
-        written = np.char.add(np.datetime_as_string(moments), "Z")
-        return pa.array(written.tolist(), pa.large_string(), mask=self.missing[rows])
+        written = np.char.add(np.datetime_as_string(moments), "Z").astype(object)
+        written[self.missing[rows]] = None
+        return strings(written.tolist())
 
 
 def since(values: Ints, unit: str, start: int) -> Ints:
@@ -123,15 +125,12 @@ class Clock:
 
     def read(self, column: pa.Array) -> Stamps:
         """Read a timestamp column; raises `ValueError` for wall clock times that never were."""
-        missing = column.is_null().to_numpy(zero_copy_only=False)
+        missing = nulls(column)
         if pa.types.is_null(column.type):
             nothing = np.zeros(len(column), bool)
             return Stamps(np.zeros(len(column), np.int64), "s", missing, nothing)
         unit = column.type.unit
-        values = column.cast(pa.int64())
-        if column.null_count:
-            values = values.fill_null(0)
-        values = values.to_numpy(zero_copy_only=False)
+        values = to_numpy(column.cast(pa.int64()))
         low, high = self.period.bounds(unit)
         if column.type.tz is None:
             values = self._from_wall_clock(values, unit, missing)

@@ -22,11 +22,10 @@ from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from settlement import frames, tables
+from settlement import tables
 from settlement.calls import BUCKETS, CHARGED, NUMBER
 from settlement.counting.reading import Progress
 from settlement.errors import BadInput, MissingInput
@@ -297,8 +296,8 @@ class _Counting:
         self._counts[NUMBER["outside_month"]] = log.rows - sum(s.file.rows for s in sources)
         self._duplicates = self._conflicts = 0
         self._touched: set[str] = set()
-        self._usage = frames.empty(tables.USAGE)
-        self._rejects = frames.empty(tables.REJECTS)
+        self._calls = tables.USAGE.counted.empty_table()
+        self._rejects = tables.REJECTS.counted.empty_table()
 
     def run(self, spark: Any, keep_rejects: int) -> None:
         """Count on the cluster."""
@@ -382,7 +381,7 @@ class _Counting:
             raise AssertionError(f"{total} rows were charged, and then others: files changed")
         self._duplicates, self._conflicts = equal - billed, total - equal
         numbers = found["pair"].combine_chunks()
-        usage = pa.table(
+        calls = pa.table(
             {
                 "account_id": found["account_id"].cast(pa.large_string()),
                 "item": pa.array([item for _, item in pairs], pa.large_string()).take(numbers),
@@ -390,7 +389,7 @@ class _Counting:
                 "calls": found["calls"],
             }
         ).sort_by([(name, "ascending") for name in tables.USAGE.key])
-        self._usage = _framed(tables.USAGE, usage, "calls")
+        self._calls = calls.cast(tables.USAGE.counted)
 
     def _won(self, charged: Any) -> Any:
         """Return a row per id: whom it charges, how many rows equal the winner, how many all.
@@ -411,11 +410,11 @@ class _Counting:
             .select("won.account_id", "won.pair", "won.equal", "total")
         )
 
-    def _read_rejects(self, rows: _Rows, rejected: dict[str, int], keep: int) -> pd.DataFrame:
+    def _read_rejects(self, rows: _Rows, rejected: dict[str, int], keep: int) -> pa.Table:
         """Return the rejected rows, read from the files that have any; or the first ten."""
         sources = [source for source in self._sources if source.file.name in rejected]
         if not sources:
-            return frames.empty(tables.REJECTS)
+            return tables.REJECTS.counted.empty_table()
         if sum(rejected.values()) <= keep:
             return self._shown([self._rejected(rows, sources).toArrow()])
         parts: list[pa.Table] = []
@@ -423,7 +422,7 @@ class _Counting:
             if sum(len(part) for part in parts) < _FIRST_REJECTS:
                 some = self._rejected(rows, [source])
                 parts.append(some.orderBy("row").limit(_FIRST_REJECTS).toArrow())
-        return self._shown(parts).head(_FIRST_REJECTS)
+        return self._shown(parts).slice(0, _FIRST_REJECTS)
 
     def _rejected(self, rows: _Rows, sources: Sequence[Source]) -> Any:
         from pyspark.sql import functions as f
@@ -431,8 +430,8 @@ class _Counting:
         kept = rows.of(sources).where(f.col("bucket").isin(_REJECTED))
         return kept.select("file", "row", "bucket", "id_text", *_TEXTS, "stamp", "unit")
 
-    def _shown(self, parts: Sequence[pa.Table]) -> pd.DataFrame:
-        """Return rejected rows as `tables.REJECTS`."""
+    def _shown(self, parts: Sequence[pa.Table]) -> pa.Table:
+        """Return rejected rows as `tables.REJECTS` has them."""
         found = pa.concat_tables(parts).combine_chunks()
         places = found["file"].combine_chunks().dictionary_encode()
         names = [self.files[unquote(place(uri))].name for uri in places.dictionary.to_pylist()]
@@ -446,14 +445,14 @@ class _Counting:
             **{name: found[name].cast(pa.large_string()) for name in _TEXTS},
         }
         ordered = pa.table(columns).sort_by([(name, "ascending") for name in tables.REJECTS.key])
-        return _framed(tables.REJECTS, ordered, "row")
+        return ordered.select(tables.REJECTS.names).cast(tables.REJECTS.counted)
 
     def result(self) -> Counted:
         """Return what was counted; every row must be in one bucket."""
         return Counted.of(
             self._log,
             self._counts,
-            self._usage,
+            self._calls,
             self._rejects,
             duplicates=self._duplicates,
             conflicts=self._conflicts,
@@ -463,11 +462,6 @@ class _Counting:
 
 _TOLD = ("equal", "total")
 """Told of each id beside whom it charges: rows equal to the winner, and all its rows."""
-
-
-def _framed(table: tables.Table, rows: pa.Table, whole: str) -> pd.DataFrame:
-    columns = {name: rows[name] for name in table.names}
-    return frames.frame(table, columns | {whole: rows[whole].to_numpy()})
 
 
 def _written(stamps: pa.Array, units: pa.Array) -> pa.Array:

@@ -27,7 +27,6 @@ from tests.bench.logs import MONTH, PRICES
 from tests.bench.measure import THREADS
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 
@@ -87,7 +86,6 @@ class Work:
 
 def settlement(work: Work, clock: Clock) -> "pa.Table":
     """Count as `settle run` does: find the log and count it through the seam."""
-    import pyarrow as pa
 
     from settlement import usage
     from settlement.scan import logfiles
@@ -95,8 +93,8 @@ def settlement(work: Work, clock: Clock) -> "pa.Table":
     version, period = work.version, work.period
     with clock:
         counted = usage.count(logfiles.find(str(work.log)), period, version, threads=THREADS)
-    clock.told |= {"rows": counted.rows, "lines": len(counted.usage)}
-    return pa.Table.from_pandas(counted.usage, preserve_index=False)
+    clock.told |= {"rows": counted.rows, "lines": len(counted.calls)}
+    return counted.calls
 
 
 def duckdb(work: Work, clock: Clock) -> "pa.Table":
@@ -184,45 +182,46 @@ def publish(work: Work, clock: Clock) -> None:
 
     The month before, of the same usage, is settled first, so that there are holds to release.
     """
-    usage = _usage(work)
-    clock.told["lines"] = len(usage)
-    settle_counted = _settling(work, usage)
+    calls = _calls(work)
+    clock.told["lines"] = len(calls)
+    settle_counted = _settling(work, calls)
     settle_counted(Month.parse(MONTH).previous)
     with clock:
         settle_counted(Month.parse(MONTH))
 
 
-def _settling(work: Work, usage: "pd.DataFrame") -> Callable[[Month], None]:
+def _settling(work: Work, calls: "pa.Table") -> Callable[[Month], None]:
     """Return what settles a month with given usage standing in behind the seam."""
     from unittest.mock import patch
 
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from settlement import frames, settle, tables
+    from settlement import settle, tables
     from settlement import usage as seam
 
     log = work.log / "log.parquet"
     kinds = dict.fromkeys(work.columns, pa.string()) | {"timestamp": pa.timestamp("us", "UTC")}
     pq.write_table(pa.schema(kinds).empty_table(), log)
     rows = dict.fromkeys(tables.ROWS, 0)
-    rows["read"] = rows["billed"] = int(usage["calls"].sum())
-    counted = seam.Counted(usage, rows, frames.empty(tables.REJECTS), (), 0)
+    rows["read"] = rows["billed"] = pc.sum(calls["calls"]).as_py()
+    none = tables.REJECTS.counted.empty_table()
 
     def run(month: Month) -> None:
         order = settle.Order(month, str(log), work.log / "book", work.prices, datetime.now(UTC))
-        with patch.object(seam, "count", lambda *_, **__: counted):
+        with patch.object(seam, "count", lambda *_, **__: seam.Counted(calls, rows, none, (), 0)):
             settle.run(order)
 
     return run
 
 
-def _usage(work: Work) -> "pd.DataFrame":
-    """Draw usage of 2.5 interfaces an account on average, as `tables.USAGE`."""
+def _calls(work: Work) -> "pa.Table":
+    """Draw usage of 2.5 interfaces an account on average, as a count gives it."""
     import numpy as np
     import pyarrow as pa
 
-    from settlement import frames, tables
+    from settlement.tables import USAGE
 
     version = work.version
     interfaces = sorted({name for item in version.items for name in item.interfaces})
@@ -233,15 +232,14 @@ def _usage(work: Work) -> "pd.DataFrame":
     drawn = drawn[np.sort(rng.permutation(len(drawn))[: work.accounts * 5 // 2])]
     account, pair = np.divmod(drawn, len(pairs))
     names = pa.array([f"{number:010d}" for number in range(work.accounts)])
-    return frames.frame(
-        tables.USAGE,
+    return pa.table(
         {
             "account_id": names.take(pa.array(account)),
             "item": pa.array([item for item, _ in pairs]).take(pa.array(pair)),
             "interface": pa.array([name for _, name in pairs]).take(pa.array(pair)),
             "calls": rng.integers(1, 60_000, len(drawn)),
-        },
-    )
+        }
+    ).cast(USAGE.counted)
 
 
 def _texts(period: Period) -> tuple[str, str]:

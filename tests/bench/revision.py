@@ -19,6 +19,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from settlement import frames, settle, tables, usage
 from settlement.month import Month
@@ -52,8 +53,9 @@ def handed_over(rows: pd.DataFrame) -> None:
     """Let every count come to this usage."""
     billed = int(rows["calls"].sum())
     buckets = dict.fromkeys(tables.ROWS, 0) | {"read": billed, "billed": billed}
-    counted = Counted(rows, buckets, frames.empty(tables.REJECTS), (), 0)
-    usage.count = lambda *_args, **_options: counted
+    calls = pa.Table.from_pandas(rows, preserve_index=False)
+    none = tables.REJECTS.counted.empty_table()
+    usage.count = lambda *_args, **_options: Counted(calls, buckets, none, (), 0)
 
 
 def later(rows: pd.DataFrame, every: int) -> pd.DataFrame:
