@@ -16,9 +16,8 @@ from settlement.scan.names import Names
 from settlement.scan.texts import Codes, Ints
 from settlement.tables import USAGE
 
-_ONE = np.int64(1)
-_DENSE = 4
-"""Where there are so many cells to a row at most, rows are counted before they are added."""
+_WAITING = 1 << 23
+"""So many rows wait at most, until there are as many as cells."""
 _STEP = 1 << 14
 """So many accounts are laid out at a time: they stay in the processor's cache."""
 
@@ -26,43 +25,65 @@ _STEP = 1 << 14
 class Tally:
     """Calls per cell: ``calls[account * charges + charge]``; threads may add at once.
 
-    Rows that charge nothing have charge 0, so that all rows can be added at once.
+    Rows that charge nothing have charge 0, so that all rows can be added at once. Rows wait until
+    there are as many as cells, and are then counted all together: adding them one by one would
+    keep all threads waiting, as numpy does it under the interpreter's lock.
     """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._calls = np.zeros(0, np.int64)
+        self._waiting: list[Codes | Ints] = []
+        self._rows = 0
         self._lock = threading.Lock()
 
     def add(self, cells: Codes | Ints, accounts: int) -> None:
-        """Add a call to each of some cells, which may repeat; accounts are below ``accounts``."""
-        if accounts * self._rules.charges > _DENSE * len(cells):
-            self.add_calls(cells, accounts, _ONE)
-            return
-        calls = np.bincount(cells)  # outside the lock, so that nobody waits for it
-        with self._lock:
-            self._make_room(accounts)
-            self._calls[: len(calls)] += calls
+        """Add a call to each of some cells, which may repeat; accounts are below ``accounts``.
 
-    def add_calls(self, cells: Codes | Ints, accounts: int, calls: Ints | np.int64) -> None:
+        The array is kept for a while, and must not be changed.
+        """
+        with self._lock:
+            self._waiting.append(cells)
+            self._rows += len(cells)
+            if self._rows < min(accounts * self._rules.charges, _WAITING):
+                return
+            due = self._due()
+        self._count(due)
+
+    def _due(self) -> list[Codes | Ints]:
+        """Take what waits, for `_count`; the lock must be held."""
+        due, self._waiting, self._rows = self._waiting, [], 0
+        return due
+
+    def _count(self, due: list[Codes | Ints]) -> None:
+        """Add rows that waited; most of the work is outside the lock."""
+        if due:
+            calls = np.bincount(np.concatenate(due))
+            with self._lock:
+                self._make_room(len(calls))
+                self._calls[: len(calls)] += calls
+
+    def add_calls(self, cells: Ints, accounts: int, calls: Ints) -> None:
         """Add calls to cells, which may repeat; accounts are below ``accounts``."""
         with self._lock:
-            self._make_room(accounts)
+            self._make_room(accounts * self._rules.charges)
             np.add.at(self._calls, cells, calls)
 
-    def _make_room(self, accounts: int) -> None:
-        need = accounts * self._rules.charges
-        if need > len(self._calls):
-            grown = np.zeros(max(need, 2 * len(self._calls)), np.int64)
+    def _make_room(self, cells: int) -> None:
+        if cells > len(self._calls):
+            accounts = -(-max(cells, 2 * len(self._calls)) // self._rules.charges)
+            grown = np.zeros(accounts * self._rules.charges, np.int64)
             grown[: len(self._calls)] = self._calls
             self._calls = grown
 
     def take_off(self, cells: Ints) -> None:
-        """Take calls off again."""
-        np.subtract.at(self._calls, cells, _ONE)
+        """Take calls off again; all must have been added."""
+        self._count(self._due())
+        np.subtract.at(self._calls, cells, np.int64(1))
 
     def charged(self) -> tuple[Ints, Ints]:
-        """Return the cells that are charged, ascending, and how many calls each."""
+        """Return the cells that are charged, ascending, and how many calls; none is added after."""
+        self._count(self._due())
         used = np.flatnonzero(self._calls)
         used = used[used % self._rules.charges != 0]
         return used, self._calls[used]
@@ -73,7 +94,8 @@ class Tally:
         The tally is laid out anew in that order, some accounts at a time, so that nothing needs
         to be sorted.
         """
-        self._make_room(len(ranks))
+        self._count(self._due())
+        self._make_room(len(ranks) * self._rules.charges)
         accounts = np.empty_like(ranks)
         accounts[ranks] = np.arange(len(ranks))
         texts = names.texts()
