@@ -15,7 +15,7 @@ import numpy as np
 from settlement.scan.texts import Bools, Ints, Lanes
 
 PARTITION_BITS = 8
-"""The highest bits of all keys that a finder is given at once are alike."""
+"""The highest bits of keys that a finder is given at once hardly differ, and name no slot."""
 _SLOT_BITS = 22
 """A table has at most so many slots, as a power of two."""
 _SPARSE_BITS = 4
@@ -45,7 +45,7 @@ class Finder:
         return min(self._most_bits, count.bit_length() + sparse)
 
     def _slots(self, keys: Lanes, bits: int) -> Ints:
-        """Return the slots of keys; the bits that are alike for all make none."""
+        """Return the slots of keys; the bits that hardly differ make none."""
         shift = np.uint64(64 - PARTITION_BITS - bits)
         return ((keys >> shift) & np.uint64((1 << bits) - 1)).view(np.int64)
 

@@ -8,8 +8,8 @@ A hundred million ids of 36 characters do not fit in memory, and need not. Each 
 `Keys` takes them in by the block, orders each block by the keys' first byte (which costs a
 fifth of sorting them) and puts it aside, in a scratch file where memory has no room for it, so
 that memory does not grow with the rows. When all are in, it takes one of the 256 partitions
-after another, and a `Finder` finds equal hashes in it. Rows of one id have one hash, hence one
-partition: no repetition is missed.
+after another, or some of them while they are small, and a `Finder` finds equal hashes in it.
+Rows of one id have one hash, hence one partition: no repetition is missed.
 
 Hardly anything else is suspected, and it does not matter if it is: a key still knows where its
 row lies, so suspects are looked at again, and `dedup` decides about them by their real ids. The
@@ -42,6 +42,8 @@ _JOINED = 16
 """So many blocks are handed on as one: fewer, longer reads for whoever takes them over."""
 _LOT = 1 << 24
 """Suspects whose positions are held in memory at once."""
+_TOGETHER = 1 << 17
+"""So many keys of several partitions are searched at once: their table fits in the second cache."""
 _ROOM = 1 << 28
 """Bytes of keys that stay in memory: those of 30 million rows."""
 _ALL = (1 << 64) - 1
@@ -225,21 +227,33 @@ class _Shelf:
             sizes += lent.source.sizes()
         return sizes
 
-    def read(self, number: int, out: Lanes) -> int:
-        """Read a partition of all keys; return how many it has."""
-        done = self.read_blocks(self.blocks, number, out)
+    def read(self, partitions: range, out: Lanes) -> int:
+        """Read partitions of all keys; return how many they have."""
+        done = self.read_blocks(self.blocks, partitions, out)
         for lent in self.lent:
-            done += lent.read(number, out[done:])
+            for number in partitions:
+                done += lent.read(number, out[done:])
         return done
 
-    def read_blocks(self, blocks: list[_Block], number: int, out: Lanes) -> int:
-        """Read a partition of some blocks; return how many keys it has."""
+    def read_blocks(self, blocks: list[_Block], partitions: range, out: Lanes) -> int:
+        """Read partitions of some blocks; return how many keys they have."""
         done = 0
         for block in blocks:
-            begin, end = block.bounds[number : number + 2].tolist()
+            begin, end = int(block.bounds[partitions.start]), int(block.bounds[partitions.stop])
             self._scratch.read(block.start + 8 * begin, out[done : done + end - begin])
             done += end - begin
         return done
+
+
+def _parts(sizes: Ints, at_most: int) -> Iterator[range]:
+    """Put partitions next to each other together, to at most so many keys."""
+    begin, keys = 0, 0
+    for number, size in enumerate(sizes.tolist()):
+        if keys and keys + size > at_most:
+            yield range(begin, number)
+            begin, keys = number, 0
+        keys += size
+    yield range(begin, len(sizes))
 
 
 def _by_partition(keys: Lanes) -> Ints:
@@ -332,7 +346,7 @@ class Keys:
             keys = np.empty(sum(int(block.bounds[-1]) for block in some), np.uint64)
             done = 0
             for number in range(PARTITIONS):
-                done += self._new.read_blocks(some, number, keys[done:])
+                done += self._new.read_blocks(some, range(number, number + 1), keys[done:])
             yield keys
 
     def partitions(self) -> Iterator[Lanes]:
@@ -341,7 +355,7 @@ class Keys:
         sizes = self._new.sizes()
         for number in range(PARTITIONS):
             keys = np.empty(sizes[number], np.uint64)
-            self._new.read(number, keys)
+            self._new.read(range(number, number + 1), keys)
             yield keys
 
     # ------------------------------------------------------------ suspects
@@ -354,7 +368,7 @@ class Keys:
         """
         lot: list[tuple[Ints, Ints]] = []
         waiting = 0
-        for found in self._groups(threads):
+        for found in self._groups(threads, min(at_most, _TOGETHER)):
             if waiting and waiting + len(found[0]) > at_most:
                 yield self._packed(lot)
                 lot, waiting = [], 0
@@ -363,33 +377,39 @@ class Keys:
         if waiting:
             yield self._packed(lot)
 
-    def _groups(self, threads: int) -> Iterator[tuple[Ints, Ints]]:
-        """Yield the suspects of each partition: their positions, and their groups from 0."""
+    def _groups(self, threads: int, together: int) -> Iterator[tuple[Ints, Ints]]:
+        """Yield the suspects of each partition: their positions, and their groups from 0.
+
+        Partitions that have at most so many keys together are searched as one.
+        """
         self._new.flush()
         self._compared.flush()
         known = np.concatenate([np.empty(0, np.uint64), *self._known])
         known = known.take(_by_partition(known))
         bounds = _bounds(known)
-        most = int((self._new.sizes() + self._compared.sizes() + np.diff(bounds)).max())
+        sizes = self._new.sizes() + self._compared.sizes() + np.diff(bounds)
+        parts = list(_parts(sizes, together))
+        most = max(int(sizes[each.start : each.stop].sum()) for each in parts)
         finders = SimpleQueue[Finder]()
         for _ in range(threads):
             finders.put(Finder(self._bits, most))
 
-        def groups_of(number: int, _: threading.Event) -> tuple[Ints, Ints]:
+        def groups_of(partitions: range, _: threading.Event) -> tuple[Ints, Ints]:
             finder = finders.get()
+            own = known[bounds[partitions.start] : bounds[partitions.stop]]
             try:
-                return self._groups_of(number, finder, known[bounds[number] : bounds[number + 1]])
+                return self._groups_of(partitions, finder, own)
             finally:  # where this fails, too, whoever comes next would wait for ever
                 finders.put(finder)
 
-        yield from in_parallel(groups_of, range(PARTITIONS), threads)
+        yield from in_parallel(groups_of, parts, threads)
 
-    def _groups_of(self, number: int, finder: Finder, known: Lanes) -> tuple[Ints, Ints]:
+    def _groups_of(self, partitions: range, finder: Finder, known: Lanes) -> tuple[Ints, Ints]:
         """Look for equal hashes among new keys, known suspects, and what may be like a new key."""
         keys = finder.keys
-        count = self._new.read(number, keys)
+        count = self._new.read(partitions, keys)
         if count:
-            end = count + self._compared.read(number, keys[count:])
+            end = count + self._compared.read(partitions, keys[count:])
             if end > count:
                 like = finder.like(keys[:count], keys[count:end])
                 keys[count : count + len(like)] = like
