@@ -42,7 +42,7 @@ _JOINED = 16
 """So many blocks are handed on as one: fewer, longer reads for whoever takes them over."""
 _LOT = 1 << 24
 """Suspects whose positions are held in memory at once."""
-_TOGETHER = 1 << 17
+_TOGETHER = 1 << 18
 """So many keys of several partitions are searched at once: their table fits in the second cache."""
 _ROOM = 1 << 28
 """Bytes of keys that stay in memory: those of 30 million rows."""

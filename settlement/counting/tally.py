@@ -26,8 +26,8 @@ class Tally:
     """Calls per cell: ``calls[account * charges + charge]``; threads may add at once.
 
     Rows that charge nothing have charge 0, so that all rows can be added at once. Rows wait until
-    there are as many as cells, and are then counted all together: adding them one by one would
-    keep all threads waiting, as numpy does it under the interpreter's lock.
+    there are enough of them, and are then counted all together: adding them one by one would keep
+    all threads waiting, as numpy does it under the interpreter's lock.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -58,7 +58,7 @@ class Tally:
     def _count(self, due: list[Codes | Ints]) -> None:
         """Add rows that waited; most of the work is outside the lock."""
         if due:
-            calls = np.bincount(np.concatenate(due))
+            calls = np.bincount(np.concatenate(due, dtype=np.int64))
             with self._lock:
                 self._make_room(len(calls))
                 self._calls[: len(calls)] += calls

@@ -79,28 +79,32 @@ class Names:
             numbers = np.empty(len(matrix), np.int32)
             step = min(_STEP, 1 + _STEP_LANES * LANE // matrix.shape[1])
             for start in range(0, len(matrix), step):
-                numbers[start : start + step] = self._of(matrix[start : start + step])
+                some = matrix[start : start + step]
+                numbers[start : start + step] = self._of(some, len(matrix) - start)
             out[rows] = numbers
 
-    def _of(self, matrix: Bytes) -> Codes:
+    def _of(self, matrix: Bytes, to_come: int) -> Codes:
         ids = lanes(matrix)
         hashes = self._hashed(ids.view(np.uint8))
         table = self._tables.get(ids.shape[1])
         numbers = np.full(len(ids), -1, np.int32) if table is None else table.find(ids, hashes)
         lost = np.flatnonzero(numbers < 0)
         if lost.size:
-            numbers[lost] = self._learn(ids[lost], hashes[lost])
+            numbers[lost] = self._learn(ids[lost], hashes[lost], to_come)
         return numbers
 
-    def _learn(self, ids: Lanes, hashes: Lanes) -> Codes:
-        """Give numbers to texts, those apart that another thread has learnt meanwhile."""
+    def _learn(self, ids: Lanes, hashes: Lanes, to_come: int) -> Codes:
+        """Give numbers to texts, those apart that another thread has learnt meanwhile.
+
+        Where they find no room, room is made for all texts of the lot that may be as new.
+        """
         width = ids.shape[1]
         with self._lock:
             if width > _LONG_LANES:
                 self._check_room(ids.nbytes)
             table = self._tables.setdefault(width, _Table(width, 16))
             if table.used + len(ids) > table.room:
-                table = table.grown(2 * (table.used + len(ids)))
+                table = table.grown(max(2 * (table.used + len(ids)), table.used + to_come))
             numbers, new = table.learn(ids, hashes, self._count)
             self._tables[width] = table
             self._count += new

@@ -5,7 +5,6 @@ accounts for the whole process, start-up included. A contestant also tells what 
 took, with its libraries imported and its result not yet written.
 """
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -119,11 +118,13 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of all that takes part."""
+    from importlib import metadata  # contestants must not wait for it
+
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found
 
