@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -76,7 +77,8 @@ class Repetitions:
                 if self._plan.known:
                     wanted = self._unknown(suspects, claims)
                 again = self._again(suspects, wanted)
-                for _ in in_parallel(partial(self._recall, claims), again, self._question.threads):
+                work = chain([None], again)
+                for _ in in_parallel(partial(self._work, claims), work, self._question.threads):
                     pass
                 for cells in claims.lost(self._question.threads):
                     self._reading.tally.take_off(cells)
@@ -117,6 +119,13 @@ class Repetitions:
             if begin < end:
                 own = places[begin:end]
                 yield _Again(task, own, positions[begin:end], suspects.group(own))
+
+    def _work(self, claims: Claims, again: _Again | None, stop: threading.Event) -> None:
+        """Recall suspects, or put accounts in order meanwhile, as the claims will need them."""
+        if again is None:
+            _ = self._reading.ranks
+        else:
+            self._recall(claims, again, stop)
 
     def _recall(self, claims: Claims, again: _Again, stop: threading.Event) -> None:
         """Claim suspects after reading them again."""
