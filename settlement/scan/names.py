@@ -104,7 +104,7 @@ class Names:
                 self._check_room(ids.nbytes)
             table = self._tables.setdefault(width, _Table(width, 16))
             if table.used + len(ids) > table.room:
-                table = table.grown(max(2 * (table.used + len(ids)), table.used + to_come))
+                table = table.grown(2 * table.used + to_come)
             numbers, new = table.learn(ids, hashes, self._count)
             self._tables[width] = table
             self._count += new
