@@ -198,12 +198,12 @@ class _Table:
         while rows.size:
             winners = self._claim(slots)
             new = rows[winners]
-            places = np.arange(self.used, self.used + len(new), dtype=np.int32)
-            self._hashes[places] = hashes[new]
-            self._held[places, -1] = first + places - before
-            self._held[places, :-1] = ids[new]
-            self.used += len(new)
-            self._slots[slots[winners]] = places
+            begin, end = self.used, self.used + len(new)
+            self._hashes[begin:end] = hashes[new]
+            self._held[begin:end, -1] = np.arange(first + begin - before, first + end - before)
+            self._held[begin:end, :-1] = ids[new]
+            self.used = end
+            self._slots[slots[winners]] = np.arange(begin, end, dtype=np.int32)
             numbers[rows], others = self._probe(ids[rows], slots)
             rows, slots = rows[others], (slots[others] + 1) & self._last
         return numbers, self.used - before
@@ -226,13 +226,15 @@ class _Table:
         bigger._held[: self.used] = self._held[: self.used]
         bigger._hashes[: self.used] = self._hashes[: self.used]
         places = np.arange(1, self.used, dtype=np.int32)
-        slots = (self._hashes[places] >> bigger._shift).view(np.int64)
-        while places.size:
-            winners = bigger._claim(slots)
-            bigger._slots[slots[winners]] = places[winners]
+        slots = (self._hashes[1 : self.used] >> bigger._shift).view(np.int64)
+        bigger._slots[slots] = places  # all slots are free yet: the last to write has it
+        winners = np.flatnonzero(bigger._slots.take(slots) == places)
+        while winners.size < places.size:
             left = np.ones(len(places), bool)
             left[winners] = False
             places, slots = places[left], (slots[left] + 1) & bigger._last
+            winners = bigger._claim(slots)
+            bigger._slots[slots[winners]] = places[winners]
         return bigger
 
     @property
