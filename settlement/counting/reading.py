@@ -79,6 +79,11 @@ class Reading:
             if scratch is not None:
                 scratch.close()
 
+    def conclude(self) -> None:
+        """Do what is left once all is read: others can read suspects again meanwhile."""
+        self.tally.flush()
+        _ = self.ranks
+
     @cached_property
     def ranks(self) -> Ints:
         """The order of all accounts by their bytes; all must have been read."""

@@ -121,9 +121,9 @@ class Repetitions:
                 yield _Again(task, own, positions[begin:end], suspects.group(own))
 
     def _work(self, claims: Claims, again: _Again | None, stop: threading.Event) -> None:
-        """Recall suspects, or put accounts in order meanwhile, as the claims will need them."""
+        """Recall suspects, or meanwhile get ready what the claims will need of the first look."""
         if again is None:
-            _ = self._reading.ranks
+            self._reading.conclude()
         else:
             self._recall(claims, again, stop)
 

@@ -76,14 +76,18 @@ class Tally:
             grown[: len(self._calls)] = self._calls
             self._calls = grown
 
+    def flush(self) -> None:
+        """Count the rows that still wait; nothing is added after."""
+        self._count(self._due())
+
     def take_off(self, cells: Ints) -> None:
         """Take calls off again; all must have been added."""
-        self._count(self._due())
+        self.flush()
         np.subtract.at(self._calls, cells, np.int64(1))
 
     def charged(self) -> tuple[Ints, Ints]:
         """Return the cells that are charged, ascending, and how many calls; none is added after."""
-        self._count(self._due())
+        self.flush()
         used = np.flatnonzero(self._calls)
         used = used[used % self._rules.charges != 0]
         return used, self._calls[used]
@@ -94,7 +98,7 @@ class Tally:
         The tally is laid out anew in that order, some accounts at a time, so that nothing needs
         to be sorted.
         """
-        self._count(self._due())
+        self.flush()
         self._make_room(len(ranks) * self._rules.charges)
         accounts = np.empty_like(ranks)
         accounts[ranks] = np.arange(len(ranks))
