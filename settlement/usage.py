@@ -83,7 +83,8 @@ class Counted:
     only then is pandas imported, which takes longer than counting a million calls.
 
     Attributes:
-        calls: calls per account, item and interface, as `tables.USAGE` has them.
+        calls: calls per account, item and interface, as `tables.USAGE` has them; texts may be
+            dictionaries.
         rows: how many rows were read, and in which bucket they are, in the order of `ROWS`.
         rejected_rows: the rejected rows, as `tables.REJECTS` has them; the first ten alone where
             they are more than were to be kept.

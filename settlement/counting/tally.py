@@ -95,8 +95,8 @@ class Tally:
     def table(self, names: Names, ranks: Ints, threads: int = 1) -> pa.Table:
         """Return the calls as `tables.USAGE` has them; ``ranks`` is the order of the accounts.
 
-        The tally is laid out anew in that order, some accounts at a time, so that nothing needs
-        to be sorted.
+        Items and interfaces, few texts again and again, are given as dictionaries. The tally is
+        laid out anew in that order, some accounts at a time, so that nothing needs to be sorted.
         """
         self.flush()
         self._make_room(len(ranks) * self._rules.charges)
@@ -123,7 +123,7 @@ class _Layout:
 
     def __init__(self, rules: Rules) -> None:
         by_item = sorted(enumerate(rules.pairs, 1), key=lambda each: (each[1][1].encode(), each[0]))
-        self._charges = np.array([charge for charge, _ in by_item], np.int64)
+        self._charges = np.array([charge for charge, _ in by_item], np.int32)
         self._items = strings([item for _, (_, item) in by_item])
         self._interfaces = strings([name for _, (name, _) in by_item])
 
@@ -132,12 +132,11 @@ class _Layout:
         ordered = calls.take(self._charges, axis=1).ravel()
         cells = np.flatnonzero(ordered)
         row, place = np.divmod(cells, len(self._charges))
-        return pa.Table.from_arrays(
-            [
-                accounts.take(integers(row)),
-                self._items.take(integers(place)),
-                self._interfaces.take(integers(place)),
-                integers(ordered.take(cells)),
-            ],
-            schema=USAGE.counted,
-        )
+        places = integers(place.astype(np.int32))
+        columns = [
+            accounts.take(integers(row)),
+            pa.DictionaryArray.from_arrays(places, self._items),
+            pa.DictionaryArray.from_arrays(places, self._interfaces),
+            integers(ordered.take(cells)),
+        ]
+        return pa.Table.from_arrays(columns, USAGE.names)
