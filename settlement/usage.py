@@ -15,7 +15,8 @@ interface and item; one is added to that cell of the tally, as if every request 
 charged row two things are kept: a *key*, some bits of its request id's hash above its position,
 and a *note* of its cell. Both are put aside, twelve bytes a row: the first 256 MiB of keys in
 memory, all else in scratch files. So memory holds, besides these, a number per account and
-interface, and a few row groups, however long the log is.
+interface, the cells of a few million rows that wait to be counted together, and a few row
+groups, however long the log is.
 
 Then the keys are taken one part after another, each part with all hashes that begin alike, and
 rows whose hashes agree are *suspects* (`counting.keys`).

@@ -168,6 +168,18 @@ def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, bloc
     assert positions(lots(ids, hash_rows, threads=3)) == whole
 
 
+@pytest.mark.parametrize("hashed", HASHES)
+@pytest.mark.parametrize("together", [1, 40, 100_000])
+def test_partitions_searched_together_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, together: int, hashed: Callable[[Bytes], Lanes]
+) -> None:
+    ids = [b"%d" % (n % 700) * (1 + n % 9) for n in range(1000)]
+    hashes = hash_texts(texts.of_arrow(pa.array(ids)), hashed).tolist()
+    times = Counter(hashes)
+    monkeypatch.setattr(keys_module, "_TOGETHER", together)
+    assert positions(lots(ids, hashed)) == [n for n, one in enumerate(hashes) if times[one] > 1]
+
+
 def test_far_positions_leave_room_for_the_hash() -> None:
     keys = Keys(1 << 40)
     near, far = np.array([0, 1]), np.array([(1 << 40) - 1, (1 << 40) - 2])

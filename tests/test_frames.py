@@ -185,6 +185,15 @@ def test_a_payable_that_is_not_whole_in_cents_is_not_published() -> None:
         decimals(np.array([10**6 + 1]), Kind.PAYABLE)
 
 
+def test_a_count_may_give_texts_as_dictionaries_in_parts() -> None:
+    given = pa.Table.from_pandas(GOOD, preserve_index=False)
+    coded = given.set_column(1, "item", given["item"].dictionary_encode())
+    parts = pa.concat_tables([coded.slice(n, 1) for n in range(len(coded))])
+    pd.testing.assert_frame_equal(frames.of_arrow(USAGE, parts), GOOD)
+    with pytest.raises(WrongTable, match="does not follow"):
+        frames.of_arrow(USAGE, parts.take([1, 0]))
+
+
 # ---- there and back -----------------------------------------------------------------------
 
 SIGNED = st.integers(-LIMIT - 1, LIMIT)
