@@ -18,6 +18,8 @@ from settlement.tables import USAGE
 
 _WAITING = 1 << 23
 """So many rows wait at most, until there are as many as cells."""
+_SPARSE = 4
+"""Where there are so many times more cells than rows, as many more would be touched in vain."""
 _STEP = 1 << 14
 """So many accounts are laid out at a time: they stay in the processor's cache."""
 
@@ -56,17 +58,24 @@ class Tally:
         return due
 
     def _count(self, due: list[Codes | Ints]) -> None:
-        """Add rows that waited; most of the work is outside the lock."""
-        if due:
-            calls = np.bincount(np.concatenate(due, dtype=np.int64))
-            with self._lock:
-                self._make_room(len(calls))
-                self._calls[: len(calls)] += calls
+        """Add rows that waited; most of the work is outside the lock, unless they are too few."""
+        cells = np.concatenate([np.empty(0, np.int64), *due], dtype=np.int64)
+        end = int(cells.max(initial=-1)) + 1
+        if end > _SPARSE * len(cells):
+            self._add_at(cells, end, np.int64(1))
+            return
+        calls = np.bincount(cells)
+        with self._lock:
+            self._make_room(end)
+            self._calls[:end] += calls
 
     def add_calls(self, cells: Ints, accounts: int, calls: Ints) -> None:
         """Add calls to cells, which may repeat; accounts are below ``accounts``."""
+        self._add_at(cells, accounts * self._rules.charges, calls)
+
+    def _add_at(self, cells: Ints, end: int, calls: Ints | np.int64) -> None:
         with self._lock:
-            self._make_room(accounts * self._rules.charges)
+            self._make_room(end)
             np.add.at(self._calls, cells, calls)
 
     def _make_room(self, cells: int) -> None:
