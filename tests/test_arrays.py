@@ -27,6 +27,14 @@ def test_integers_are_arrows_of_their_type(
     assert to_numpy(made).dtype == kind
 
 
+@given(st.lists(st.integers(-(2**31), 2**31 - 1) | st.none()))
+def test_integers_may_be_null(values: list[int | None]) -> None:
+    known = np.array([value is not None for value in values], bool)
+    made = integers(np.array([value or 0 for value in values], np.int32), known)
+    made.validate(full=True)
+    assert made.equals(pa.array(values, pa.int32()))
+
+
 @given(st.lists(st.text() | st.none()))
 def test_strings_are_arrows_with_their_nulls(values: list[str | None]) -> None:
     made = strings(values)

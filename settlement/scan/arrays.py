@@ -14,11 +14,14 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def integers(values: Numbers) -> pa.Array:
-    """Return integers as an array of their type; it shares their memory where that is in a row."""
+def integers(values: Numbers, known: Bools | None = None) -> pa.Array:
+    """Return integers as an array of their type; those not ``known`` are null.
+
+    It shares their memory where that is in a row.
+    """
     own = np.ascontiguousarray(values)
     kind = pa.from_numpy_dtype(own.dtype)
-    return pa.Array.from_buffers(kind, len(own), [None, pa.py_buffer(own)])
+    return pa.Array.from_buffers(kind, len(own), [_valid(known), pa.py_buffer(own)])
 
 
 def strings(values: Sequence[str | None]) -> pa.Array:
@@ -26,10 +29,16 @@ def strings(values: Sequence[str | None]) -> pa.Array:
     cells = [(value or "").encode() for value in values]
     offsets = np.zeros(len(cells) + 1, np.int64)
     np.cumsum([len(cell) for cell in cells], out=offsets[1:])
-    known = np.array([value is not None for value in values], bool)
-    valid = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
+    valid = _valid(np.array([value is not None for value in values], bool))
     buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(b"".join(cells))]
     return pa.Array.from_buffers(pa.large_string(), len(cells), buffers)
+
+
+def _valid(known: Bools | None) -> pa.Buffer | None:
+    """Return Arrow's bits for what is not null; None where nothing is."""
+    if known is None or known.all():
+        return None
+    return pa.py_buffer(np.packbits(known, bitorder="little"))
 
 
 def to_numpy(array: pa.Array, null: int = 0) -> Numbers:

@@ -69,9 +69,7 @@ class Coded:
     def cells(self, rows: Ints) -> pa.Array:
         """Return some rows as text."""
         codes = self.codes[rows]
-        places = np.where(codes < 0, len(self.values), codes)
-        known = self.values.cast(pa.large_string())
-        return pa.concat_arrays([known, pa.nulls(1, known.type)]).take(integers(places))
+        return self.values.take(integers(codes, codes >= 0)).cast(pa.large_string())
 
     @classmethod
     def on_pages(cls, chunk: Chunk) -> "Coded":
