@@ -40,9 +40,7 @@ def frame(table: Table, columns: Mapping[str, Any]) -> pd.DataFrame:
 
 def of_arrow(table: Table, rows: pa.Table) -> pd.DataFrame:
     """Make a table from Arrow's columns of the same names; raises what `frame` raises."""
-    numbers = [column.name for column in table.columns if column.kind is not Kind.TEXT]
-    columns = {name: rows[name] for name in rows.column_names}
-    return frame(table, columns | {name: columns[name].to_numpy() for name in numbers})
+    return frame(table, {name: rows[name] for name in rows.column_names})
 
 
 def empty(table: Table) -> pd.DataFrame:

@@ -30,7 +30,8 @@ difference contracts
 rating invoicing ledger
 repricing
 laws
-scan.arrays scan.texts scan.memory
+scan.texts scan.memory
+scan.arrays
 scan.stamps
 scan.scratch
 scan.hashing scan.indices counting.finder

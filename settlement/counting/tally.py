@@ -49,16 +49,12 @@ class Tally:
             self._rows += len(cells)
             if self._rows < min(accounts * self._rules.charges, _WAITING):
                 return
-            due = self._due()
-        self._count(due)
+        self.flush()
 
-    def _due(self) -> list[Codes | Ints]:
-        """Take what waits, for `_count`; the lock must be held."""
-        due, self._waiting, self._rows = self._waiting, [], 0
-        return due
-
-    def _count(self, due: list[Codes | Ints]) -> None:
-        """Add rows that waited; most of the work is outside the lock, unless they are too few."""
+    def flush(self) -> None:
+        """Count the rows that wait; most of the work is outside the lock, unless they are few."""
+        with self._lock:
+            due, self._waiting, self._rows = self._waiting, [], 0
         cells = np.concatenate([np.empty(0, np.int64), *due], dtype=np.int64)
         end = int(cells.max(initial=-1)) + 1
         if end > _SPARSE * len(cells):
@@ -84,10 +80,6 @@ class Tally:
             grown = np.zeros(accounts * self._rules.charges, np.int64)
             grown[: len(self._calls)] = self._calls
             self._calls = grown
-
-    def flush(self) -> None:
-        """Count the rows that still wait; nothing is added after."""
-        self._count(self._due())
 
     def take_off(self, cells: Ints) -> None:
         """Take calls off again; all must have been added."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from settlement.scan.texts import Bools
+
 Numbers = np.ndarray[Any, np.dtype[Any]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def integers(values: Numbers, known: Bools | None = None) -> pa.Array:

@@ -96,9 +96,11 @@ class Names:
     def _learn(self, ids: Lanes, hashes: Lanes, to_come: int) -> Codes:
         """Give numbers to texts, those apart that another thread has learnt meanwhile.
 
-        Where they find no room, room is made for all texts of the lot that may be as new.
+        Where they find no room, room is made for all texts of the lot that may be as new, unless
+        these are long.
         """
         width = ids.shape[1]
+        to_come = len(ids) if width > _LONG_LANES else to_come
         with self._lock:
             if width > _LONG_LANES:
                 self._check_room(ids.nbytes)
