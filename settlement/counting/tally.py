@@ -16,10 +16,12 @@ from settlement.scan.names import Names
 from settlement.scan.texts import Codes, Ints
 from settlement.tables import USAGE
 
-_WAITING = 1 << 23
+_WAITING = 1 << 19
 """So many rows wait at most, until there are as many as cells."""
 _SPARSE = 4
 """Where there are so many times more cells than rows, as many more would be touched in vain."""
+_ADDED = 1 << 16
+"""Cells added to one by one at a time: other threads get their turn in between."""
 _STEP = 1 << 14
 """So many accounts are laid out at a time: they stay in the processor's cache."""
 
@@ -27,9 +29,10 @@ _STEP = 1 << 14
 class Tally:
     """Calls per cell: ``calls[account * charges + charge]``; threads may add at once.
 
-    Rows that charge nothing have charge 0, so that all rows can be added at once. Rows wait until
-    there are enough of them, and are then counted all together: adding them one by one would keep
-    all threads waiting, as numpy does it under the interpreter's lock.
+    Rows that charge nothing have charge 0, so that all rows can be added at once. Few rows wait
+    until there are enough of them to be counted all together, in an array of their own. Adding
+    them one by one would keep all threads waiting, as numpy does it under the interpreter's lock;
+    it is done where there are so many accounts that such an array costs more.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -58,7 +61,8 @@ class Tally:
         cells = np.concatenate([np.empty(0, np.int64), *due], dtype=np.int64)
         end = int(cells.max(initial=-1)) + 1
         if end > _SPARSE * len(cells):
-            self._add_at(cells, end, np.int64(1))
+            for begin in range(0, len(cells), _ADDED):
+                self._add_at(cells[begin : begin + _ADDED], end, np.int64(1))
             return
         calls = np.bincount(cells)
         with self._lock:
