@@ -23,6 +23,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import shell_complete
 
+from settlement import lean
 from settlement.errors import (
     BadConfig,
     CannotRead,
@@ -285,6 +286,7 @@ def main(
     asked = f"_{name.upper()}_COMPLETE"
     if os.environ.get(asked):
         sys.exit(shell_complete(with_common(command), {}, name, asked, os.environ[asked]))
+    lean.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by whoever started us
             signal.signal(number, interrupt)

@@ -110,6 +110,17 @@ sh_-c_'kill_-9_$$'            was_ended_by_signal_9
 """
 
 
+def test_a_command_has_the_environment_that_we_were_given(world: Path, fork: Forks) -> None:
+    """Not what numpy is told, which would bind a command's own algebra to one thread."""
+    script = "import os; open('had', 'w').write(os.environ.get('OPENBLAS_NUM_THREADS', 'none'))"
+    has = shlex.join([sys.executable, "-c", script])
+    assert settle(fork, world, "run 2026-01", SETTLE_ON_SUCCESS=has).code == 0
+    assert (world / "had").read_text() == "none"
+    settled = settle(fork, world, "run 2026-02", SETTLE_ON_SUCCESS=has, OPENBLAS_NUM_THREADS="7")
+    assert settled.code == 0
+    assert (world / "had").read_text() == "7"
+
+
 @pytest.mark.parametrize("row", rows(WRONG)[1:], ids=lambda row: row[0])
 def test_a_command_that_fails_is_a_warning(world: Path, fork: Forks, row: list[str]) -> None:
     command, says = (cell.replace("_", " ") for cell in row)

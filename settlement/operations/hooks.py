@@ -98,7 +98,9 @@ def _run(words: Sequence[str], said: bytes, seconds: float) -> str:
     with tempfile.TemporaryFile() as given:
         given.write(said)
         given.seek(0)
-        process = subprocess.Popen(words, stdin=given, stdout=_STDERR, start_new_session=True)
+        process = subprocess.Popen(
+            words, stdin=given, stdout=_STDERR, start_new_session=True, env=os.environ
+        )
         try:
             if not _wait(process, seconds):
                 return f"took longer than {seconds} s and was killed"

@@ -86,7 +86,9 @@ class Work:
 
 def settlement(work: Work, clock: Clock) -> "pa.Table":
     """Count as `settle run` does: find the log and count it through the seam."""
+    from settlement import lean
 
+    lean.start()
     from settlement import usage
     from settlement.scan import logfiles
 
@@ -182,6 +184,9 @@ def publish(work: Work, clock: Clock) -> None:
 
     The month before, of the same usage, is settled first, so that there are holds to release.
     """
+    from settlement import lean
+
+    lean.start()
     calls = _calls(work)
     clock.told["lines"] = len(calls)
     settle_counted = _settling(work, calls)
