@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement.scan.texts import NotFramed, Texts, check_utf8, heads, lanes, of_arrow, of_plain
+from settlement.scan.hashing import hash_texts
+from settlement.scan.texts import (
+    Lot,
+    NotFramed,
+    Texts,
+    check_utf8,
+    heads,
+    lanes,
+    of_arrow,
+    of_plain,
+)
 
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 WORDS = st.lists(WORD, max_size=50)
@@ -19,16 +29,16 @@ def plain(values: list[bytes]) -> np.ndarray:
     return np.frombuffer(framed, np.uint8)
 
 
-def strings(texts: Texts) -> list[bytes]:
+def strings(texts: Texts, lots: list[Lot] | None = None, spare: int = 8) -> list[bytes]:
     """All strings in their order, read from lots as anyone may: length, bytes, zeros."""
     found: list[bytes | None] = [None] * texts.total
-    for rows, matrix in texts.lots:
+    for rows, matrix in texts.lots if lots is None else lots:
         for row, cells in zip(np.arange(texts.total)[rows].tolist(), matrix, strict=True):
             size = int.from_bytes(cells[:4].tobytes(), "little")
             assert found[row] is None
             found[row] = cells[4 : 4 + size].tobytes()
             assert not cells[4 + size :].any()
-            assert len(cells) - 4 - size < 8
+            assert len(cells) - 4 - size < spare
     assert all(one is not None for one in found)
     return [one for one in found if one is not None]
 
@@ -68,6 +78,29 @@ def test_fixed_widths_are_framed(width: int) -> None:
 def test_plain_pages_give_their_text(words: list[str]) -> None:
     values = [word.encode() for word in words]
     assert strings(of_plain(plain(values), len(values), None)) == values
+
+
+@settings(deadline=None)
+@given(WORDS, st.data())
+def test_pages_give_the_same_text_to_be_hashed(words: list[str], data: st.DataObject) -> None:
+    """In fewer lots, with more zeros behind; so do some of their rows."""
+    values = [word.encode() for word in words]
+    wanted = data.draw(st.sets(st.sampled_from(range(len(values)))) if values else st.just(set()))
+    for rows in (None, np.array(sorted(wanted), np.int64)):
+        texts = of_plain(plain(values), len(values), None, rows)
+        some = values if rows is None else [values[row] for row in rows]
+        assert strings(texts, texts.to_hash(), spare=256) == some
+        assert texts.longest >= max((len(one) + 4 for one in some), default=0)
+        assert np.array_equal(hash_texts(texts), hash_texts(of_arrow(pa.array(some, pa.binary()))))
+
+
+@pytest.mark.parametrize(
+    ("widths", "lots", "to_hash"),
+    [([16, 32, 24], 3, 1), ([3, 3, 200], 2, 2), ([20, 20, 20], 1, 1), ([4, 5], 2, 1)],
+)
+def test_near_lengths_are_hashed_as_one_lot(widths: list[int], lots: int, to_hash: int) -> None:
+    texts = of_plain(plain([b"x" * width for width in widths]), len(widths), None)
+    assert (len(texts.lots), len(texts.to_hash())) == (lots, to_hash)
 
 
 @settings(deadline=None)

@@ -55,6 +55,6 @@ def hash_rows(matrix: Bytes) -> Lanes:
 def hash_texts(texts: Texts, hashed: Hash = hash_rows) -> Lanes:
     """Return the hashes of strings, in their order."""
     hashes = np.empty(texts.total, np.uint64)
-    for rows, matrix in texts.lots:
+    for rows, matrix in texts.to_hash():
         hashes[rows] = hashed(matrix)
     return hashes

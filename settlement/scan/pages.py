@@ -351,8 +351,7 @@ class Chunk:
         try:
             found = of_plain(data, values, self._place.width, wanted)
             if is_text and wanted is None:  # rows are wanted of what was read before
-                longest = max((lot.matrix.shape[1] for lot in found.lots), default=0)
-                check_utf8(data, longest)
+                check_utf8(data, found.longest)
         except NotFramed as broken:
             raise Unusual from broken
         return found

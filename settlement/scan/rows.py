@@ -394,7 +394,7 @@ def _picked(pieces: Iterable[Piece], rows: Ints, where: str) -> list[tuple[Ints,
 
 
 def _check_room(words: Texts, rows: int, where: str) -> None:
-    longest = max((lot.matrix.shape[1] for lot in words.lots), default=0)
+    longest = words.longest
     if rows * longest > _MOST:
         raise BadInput(
             f"has values of up to {longest} bytes that {rows} rows have again or in vain, "

@@ -215,8 +215,7 @@ def _longest_word(read: Read, chunk: Chunk, page: _Page) -> int:
     try:
         if name := CODECS.get(chunk.codec, ""):
             data = pa.Codec(name).decompress(data, page.raw_size).to_pybytes()
-        words = of_plain(np.frombuffer(data, np.uint8), page.values, None)
-        return max((lot.matrix.shape[1] for lot in words.lots), default=0)
+        return of_plain(np.frombuffer(data, np.uint8), page.values, None).longest
     except NotFramed:
         return _longest_by_steps(data, page.values) if page.values <= _MANY else page.raw_size
     except (OSError, ValueError, MemoryError):

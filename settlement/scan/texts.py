@@ -9,6 +9,7 @@ different numbers of lanes are different.
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,16 +44,75 @@ class Lot(NamedTuple):
     matrix: Bytes
 
 
-class Texts(NamedTuple):
-    """Some strings: how many, and the lots that hold each of them once."""
+class Mixed(NamedTuple):
+    """Strings of different lengths below 256, framed, where they lie in a page."""
 
-    total: int
-    lots: list[Lot]
+    data: Bytes
+    starts: Ints
+    widths: Shorts
+
+    def by_lanes(self) -> Iterator[Lot]:
+        """Gather them into a matrix for each number of lanes."""
+        return _by_lanes(self.data, self.starts, self.widths, is_framed=True)
+
+    def padded(self) -> Lot | None:
+        """Gather them into one matrix; None where that would be zeros for the greater part."""
+        count, used = len(self.starts), int(self.widths.sum()) + FRAME * len(self.starts)
+        low = int(self.widths.min(initial=255)) + FRAME
+        high = int(self.widths.max(initial=0)) + FRAME
+        if count * high > 2 * used:
+            return None
+        needed = -(-high // LANE)
+        matrix = _windows(self.data, self.starts, needed * LANE)
+        columns = matrix.view(np.uint64)
+        for lane in range(low // LANE, needed):
+            own = np.clip(np.arange(1 << 8) + FRAME - lane * LANE, 0, LANE)
+            columns[:, lane] &= _LAST.take(own).take(self.widths)
+        return Lot(slice(0, count), matrix)
+
+
+class Texts:
+    """Some strings.
+
+    Args:
+        total: how many they are.
+        strings: the lots that hold each of them once; or where they are to be gathered from.
+    """
+
+    def __init__(self, total: int, strings: list[Lot] | Mixed) -> None:
+        self.total = total
+        self._strings = strings
+
+    @cached_property
+    def lots(self) -> list[Lot]:
+        """Lots that hold each string once, in no more lanes than it fills."""
+        own = self._strings
+        return list(own.by_lanes()) if isinstance(own, Mixed) else own
+
+    def to_hash(self) -> list[Lot]:
+        """Return lots that hold each string once, as few as can be.
+
+        Rows may have more zeros behind than they need: equal strings of two pages have equal
+        hashes, but may differ as lots.
+        """
+        padded = self._strings.padded() if isinstance(self._strings, Mixed) else None
+        return self.lots if padded is None else [padded]
+
+    @property
+    def longest(self) -> int:
+        """The bytes of the longest string and its frame, or up to a lane more."""
+        own = self._strings
+        if isinstance(own, Mixed):
+            return int(own.widths.max(initial=0)) + FRAME
+        return max((lot.matrix.shape[1] for lot in own), default=0)
 
     def empty(self) -> Bools | None:
         """Mark the strings of length 0; None where there are none."""
+        if isinstance(self._strings, Mixed):
+            none = self._strings.widths == 0
+            return none if none.any() else None
         marks = None
-        for rows, matrix in self.lots:
+        for rows, matrix in self._strings:
             if matrix.shape[1] > LANE:
                 continue
             none = np.ascontiguousarray(matrix[:, :FRAME]).view(np.uint32)[:, 0] == 0
@@ -104,8 +164,7 @@ def of_plain(data: Bytes, count: int, width: int | None, wanted: Ints | None = N
         if (matrix[:, :FRAME].view(np.uint32) == stride - FRAME).all():
             return Texts(total, [Lot(slice(0, total), matrix[chosen])])
     starts, widths = heads(data, count)
-    lots = _by_lanes(data, starts[chosen], widths[chosen], is_framed=True)
-    return Texts(total, list(lots))
+    return Texts(total, Mixed(data, starts[chosen], widths[chosen]))
 
 
 def _framed(values: Bytes) -> Bytes:
