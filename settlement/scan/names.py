@@ -166,7 +166,9 @@ class _Table:
         self._shift, self._last = np.uint64(64 - bits), (1 << bits) - 1
         self._slots = np.zeros(1 << bits, np.int32)
         self._hashes = np.zeros(room + 1, np.uint64)
-        self._held = np.full((room + 1, width + 1), np.iinfo(np.uint64).max, np.uint64)
+        self._held = np.zeros((room + 1, width + 1), np.uint64)  # not touched until it is used
+        if width == 1:  # of whose texts the empty one looks like that
+            self._held[:] = np.iinfo(np.uint64).max
 
     def find(self, ids: Lanes, hashes: Lanes) -> Codes:
         """Return the numbers of texts, -1 for each that is not here."""
