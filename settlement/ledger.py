@@ -222,44 +222,39 @@ def entries(movements: dict[str, pd.DataFrame]) -> pd.DataFrame:
         `tables.ENTRIES`: per account unfreeze (oldest hold first), debit or credit, freeze;
         ``sequence`` counts 1, 2, … without gaps.
     """
-    parts = []
-    for rank, kind in enumerate(KINDS):
-        if kind in movements:
-            rows = movements[kind][movements[kind]["amount"] != 0]
-            parts.append(_columns(rows, kind, rank))
-    moved = pa.concat_tables(parts)
-    accounts = pc.unique(moved["account_id"])
-    accounts = accounts.take(pc.sort_indices(accounts))
-    who = pc.index_in(moved["account_id"], accounts).to_numpy().astype(np.int64)
-    order = np.argsort(who * len(KINDS) + moved["rank"].to_numpy(), kind="stable")
+    kinds = [kind for kind in KINDS if kind in movements]
+    parts = [_of_amount(movements[kind]) for kind in kinds]
+    accounts, places = _aligned([frames.arrow_text(rows["account_id"]) for rows in parts])
+    who = np.concatenate(places)
+    rank = np.repeat([KINDS.index(kind) for kind in kinds], [len(rows) for rows in parts])
+    order = np.argsort(who * len(KINDS) + rank, kind="stable")
     who = who[order]
     first = np.flatnonzero(np.diff(who, prepend=-1))
     sequence = np.arange(len(who)) - np.repeat(first, np.diff(first, append=len(who))) + 1
     if sequence.max(initial=0) > np.iinfo(np.int16).max:
         raise tables.WrongTable("an account has more entries than can be numbered")
-    moved = moved.take(pa.array(order))
     return frames.frame(
         tables.ENTRIES,
-        {"sequence": sequence}
-        | {name: moved[name] for name in ("account_id", "kind", "amount", "hold_month")},
-    )
-
-
-def _columns(rows: pd.DataFrame, kind: str, rank: int) -> pa.Table:
-    """Return one kind's movements as a table that others can be put beneath."""
-    text = pa.large_string()
-    months = (
-        frames.arrow_text(rows["hold_month"]) if "hold_month" in rows else pa.nulls(len(rows), text)
-    )
-    return pa.table(
         {
-            "account_id": frames.arrow_text(rows["account_id"]),
-            "rank": np.full(len(rows), rank, np.int64),
-            "kind": pa.repeat(pa.scalar(kind, text), len(rows)),
-            "amount": rows["amount"].to_numpy(),
-            "hold_month": months,
-        }
+            "account_id": accounts.take(pa.array(who)),
+            "sequence": sequence,
+            "kind": pa.array(KINDS, pa.large_string()).take(pa.array(rank[order])),
+            "amount": np.concatenate([rows["amount"].to_numpy() for rows in parts])[order],
+            "hold_month": pa.concat_arrays(map(_hold_months, parts)).take(pa.array(order)),
+        },
     )
+
+
+def _of_amount(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows without those of amount 0."""
+    some = np.flatnonzero(rows["amount"].to_numpy())
+    return rows if len(some) == len(rows) else rows.iloc[some]
+
+
+def _hold_months(rows: pd.DataFrame) -> pa.Array:
+    if "hold_month" not in rows:
+        return pa.nulls(len(rows), pa.large_string())
+    return frames.arrow_text(rows["hold_month"])
 
 
 def open_holds(posted: Sequence[pd.DataFrame], month: Month | None = None) -> pd.DataFrame:
