@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 def frame(table: Table, columns: Mapping[str, Any]) -> pd.DataFrame:
     """Make a table from columns of the right kinds, in the declared order.
 
-    Text may come as any sequence or Arrow array of strings; numbers as integers. Raises
-    `WrongTable` where a column is missing, superfluous, of another kind, or unsorted.
+    Text may come as any sequence or Arrow array of strings; numbers as integers, whose array
+    becomes the table's and must not be changed. Raises `WrongTable` where a column is missing,
+    superfluous, of another kind, or unsorted.
     """
     if set(columns) != set(table.names):
         raise WrongTable(f"{table.name}: columns {sorted(columns)}, not {sorted(table.names)}")
     series = {column.name: _series(column, columns[column.name]) for column in table.columns}
     if len({len(values) for values in series.values()}) > 1:
         raise WrongTable(f"{table.name}: columns of different lengths")
-    made = pd.DataFrame(series)
+    made = pd.DataFrame(series, copy=False)
     check(table, made)
     return made
 
@@ -143,7 +144,7 @@ def _series(column: Column, values: Any) -> "pd.Series[Any]":
         whole = array.astype(_inside(column.kind), copy=False)
         if (whole != array).any():
             raise WrongTable(f"{column.name}: a number beyond {_inside(column.kind)}")
-        return pd.Series(whole)
+        return pd.Series(whole, copy=False)
     if isinstance(values, pd.Series) and values.dtype == "str":
         return values.reset_index(drop=True)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
