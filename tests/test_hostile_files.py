@@ -271,6 +271,20 @@ def test_thousands_of_row_groups_are_no_matter(tmp_path: Path) -> None:
     assert found["memory"] < 300 << 20
 
 
+@pytest.mark.parametrize("ids", ["alike", "of one length", "of many lengths"])
+def test_a_row_group_for_each_long_id_is_no_matter(tmp_path: Path, ids: str) -> None:
+    """Small row groups are read together; their words would fill memory."""
+    size, rows = 10 << 20, 30
+    values = {
+        "alike": ["x" * size] * rows,
+        "of one length": [f"{n:02}" + "x" * size for n in range(rows)],
+        "of many lengths": [f"{n:02}" + "x" * (size + 8 * n) for n in range(rows)],
+    }
+    found = counted(tmp_path, log_of({"request_id": values[ids]}, rows), row_group_size=1)
+    assert found["rows"]["billed"] == (1 if ids == "alike" else rows)
+    assert ids == "alike" or found["memory"] < 350 << 20
+
+
 # ---------------------------------------------------------------- files that change
 
 

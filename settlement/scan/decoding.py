@@ -30,6 +30,7 @@ from settlement.scan.logfiles import (
 )
 from settlement.scan.pages import LARGE
 from settlement.scan.sizes import (
+    AT_ONCE,
     LARGEST,
     LARGEST_DICTIONARY,
     Sizes,
@@ -90,8 +91,17 @@ def _batches(
     *,
     is_local: bool,
 ) -> Iterator[pa.RecordBatch]:
-    """Decode columns, as many rows at once as fit in memory; texts in ``few`` as dictionaries."""
+    """Decode columns, as many rows at once as fit in memory; texts in ``few`` as dictionaries.
+
+    Of joined row groups whose dictionaries would be too large as one, one after another.
+    """
     found = chunks.sizes(source if is_local else None, few)
+    if group.count > 1 and any(sizes.dictionary > AT_ONCE for sizes in found.values()):
+        for number in group.numbers:
+            alone = file.groups[number]
+            own = _Chunks(file, alone, list(found))
+            yield from _batches(source, file, alone, own, few, is_local=is_local)
+        return
     coded = {name for name, sizes in found.items() if sizes.is_coded(is_few=name in few)}
     footer = file.footer.of_groups(group.number, group.count)
     opened = pq.ParquetFile(
@@ -109,7 +119,7 @@ def _batches(
     batches = opened.iter_batches(
         count, row_groups=range(group.count), columns=list(found), use_threads=False
     )
-    return batches if group.count == 1 else _joined(batches, count)
+    yield from batches if group.count == 1 else _joined(batches, count)
 
 
 def _joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

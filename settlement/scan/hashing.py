@@ -18,13 +18,23 @@ Hash = Callable[[Bytes], Lanes]
 _STEP = 8192
 _STEP_LANES = 1 << 17
 """So many rows, or lanes, are hashed at a time: what is in hand stays in the first caches."""
+_KEPT = 1 << 13
+"""So many factors are kept: those of longer strings are drawn anew for each lot."""
 _SEED = 20180101
 _HALF = np.uint64(32)
 
 
-@functools.cache
 def _factors(count: int) -> Lanes:
     """Return random odd numbers from a fixed seed; fewer of them are the first of more."""
+    return _few_factors()[:count] if count <= _KEPT else _drawn(count)
+
+
+@functools.cache
+def _few_factors() -> Lanes:
+    return _drawn(_KEPT)
+
+
+def _drawn(count: int) -> Lanes:
     random = np.random.Generator(np.random.PCG64(_SEED))
     return random.integers(0, 1 << 63, count, np.uint64) * np.uint64(2) + np.uint64(1)
 

@@ -61,7 +61,7 @@ class Sizes:
     Attributes:
         largest: bytes of the largest one, opened.
         total: bytes of all of them.
-        dictionary: bytes of its dictionary.
+        dictionary: bytes of its dictionary; of those of several chunks, which become one.
         word: those of the dictionary's longest word, or more.
         values: those of each page.
     """
@@ -80,7 +80,7 @@ class Sizes:
         return cls(
             max(sizes.largest for sizes in every),
             sum(sizes.total for sizes in every),
-            max(sizes.dictionary for sizes in every),
+            sum(sizes.dictionary for sizes in every),
             max(sizes.word for sizes in every),
             [page for sizes in every for page in sizes.values],
         )
