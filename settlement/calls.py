@@ -74,18 +74,10 @@ class Rules:
     def __init__(self, version: Version) -> None:
         self.version = version
         self.columns = needed(version)
-        interfaces = sorted({name for item in version.items for name in item.interfaces})
-        items = [item.code for item in version.items]
-        bearing = {
-            (i, n): version.bearing(interface, named)
-            for i, interface in enumerate(interfaces)
-            for n, named in enumerate([*items, None])
-        }
-        self.pairs = sorted(
-            {(interfaces[i], item) for (i, _), item in bearing.items() if item},
-            key=lambda pair: (pair[0].encode(), pair[1].encode()),
-        )
+        self.pairs, named = version.bearings()
         self.charges = 1 + len(self.pairs)
+        interfaces = sorted({interface for interface, _ in self.pairs})
+        items = [item.code for item in version.items]
         self._unbilled, self._unknown = len(interfaces), len(interfaces) + 1
         self._unsaid, self._other = len(items), len(items) + 1
         self._interfaces = {name: number for number, name in enumerate(interfaces)}
@@ -93,10 +85,11 @@ class Rules:
         self._items = {code: number for number, code in enumerate(items)} | {"": self._unsaid}
         outcome = np.full((len(interfaces) + 2, len(items) + 2, 1), NUMBER["rejected.wrong_item"])
         pair = np.zeros(outcome.shape, np.int32)
-        for (i, n), item in bearing.items():
-            if item:
-                outcome[i, n] = CHARGED
-                pair[i, n] = 1 + self.pairs.index((interfaces[i], item))
+        charge = {own: number for number, own in enumerate(self.pairs, 1)}
+        for (interface, code), item in named.items():
+            at = self._interfaces[interface], self._unsaid if code is None else self._items[code]
+            outcome[at] = CHARGED
+            pair[at] = charge[interface, item]
         outcome[self._unbilled] = NUMBER["unbilled_interface"]
         outcome[self._unknown] = NUMBER["rejected.unknown_interface"]
         bucket = np.where(outcome == CHARGED, _STATUSES, outcome)

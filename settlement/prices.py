@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from settlement import money
@@ -103,6 +103,31 @@ class Version:
         if named:
             return named if named in listing else None
         return listing[0] if len(listing) == 1 else self.shared[interface]
+
+    def bearings(self) -> "Bearings":
+        """Return what all calls that can be charged count toward."""
+        listing: dict[str, list[str]] = {}
+        for item in self.items:
+            for interface in item.interfaces:
+                listing.setdefault(interface, []).append(item.code)
+        named = {
+            (interface, code): code or (codes[0] if len(codes) == 1 else self.shared[interface])
+            for interface, codes in listing.items()
+            for code in (None, *codes)
+        }
+        pairs = {(interface, item) for (interface, _), item in named.items()}
+        in_order = sorted(pairs, key=lambda pair: (pair[0].encode(), pair[1].encode()))
+        return Bearings(in_order, named)
+
+
+class Bearings(NamedTuple):
+    """All (interface, item) that a call can count toward, ordered by their bytes.
+
+    ``named`` has the item for each interface and the item named with it in the log, or None.
+    """
+
+    pairs: list[tuple[str, str]]
+    named: dict[tuple[str, str | None], str]
 
 
 @dataclass(frozen=True)

@@ -300,6 +300,16 @@ def test_a_call_counts_once_toward_the_named_item_or_the_shared_one(
     assert DOCUMENT.versions[0].bearing(interface, named) == bearing
 
 
+def test_all_bearings_are_those_of_each_call() -> None:
+    version = DOCUMENT.versions[0]
+    pairs, named = version.bearings()
+    codes = [None, *(item.code for item in version.items)]
+    interfaces = {interface for item in version.items for interface in item.interfaces}
+    every = {(i, code): version.bearing(i, code) for i in interfaces for code in codes}
+    assert named == {call: item for call, item in every.items() if item}
+    assert pairs == sorted({(i, item) for (i, _), item in named.items()})
+
+
 def test_an_interface_that_no_item_lists_bears_nothing() -> None:
     with pytest.raises(KeyError):
         DOCUMENT.versions[0].bearing("Ping")

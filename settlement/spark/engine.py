@@ -16,7 +16,6 @@ smallest, so neither order nor a task that is run again can change it.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
@@ -137,7 +136,7 @@ class _Rows:
 
         self._spark, self._f = spark, functions
         self._version, self._clock = version, clock
-        self.pairs = _pairs(version)
+        self.bearings = version.bearings()
 
     def of(self, sources: Iterable[Source]) -> Any:
         """Return the rows of some files, each with its ``bucket`` and ``pair``."""
@@ -213,8 +212,16 @@ class _Rows:
     def _classified(self, rows: Any) -> Any:
         """Add where each row lands: the first test that it fails decides (README, Rules)."""
         f, col = self._f, self._f.col
-        known, named, number = zip(*self.pairs.named, strict=True)
-        bearing = pa.table({"known": known, "named": named, "pair": pa.array(number, pa.int32())})
+        number = {pair: at for at, pair in enumerate(self.bearings.pairs)}
+        bearing = pa.table(
+            {
+                "known": [interface for interface, _ in self.bearings.named],
+                "named": [code or "" for _, code in self.bearings.named],
+                "pair": pa.array(
+                    [number[own[0], item] for own, item in self.bearings.named.items()], pa.int32()
+                ),
+            }
+        )
         rows = rows.join(
             f.broadcast(self._spark.createDataFrame(bearing)),
             (col("interface") == col("known"))
@@ -253,33 +260,6 @@ class _Rows:
         return list(tests.items())
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """All (interface, item) that a call can count toward, ordered by their bytes.
-
-    ``named`` has for each interface and item named with it, empty for none, the pair's number.
-    """
-
-    pairs: list[tuple[str, str]]
-    named: list[tuple[str, str, int]]
-
-
-def _pairs(version: Version) -> _Pairs:
-    interfaces = {name for item in version.items for name in item.interfaces}
-    bearing = [
-        (interface, code or "", item)
-        for interface in interfaces
-        for code in [None, *(item.code for item in version.items if interface in item.interfaces)]
-        if (item := version.bearing(interface, code)) is not None
-    ]
-    pairs = sorted(
-        {(interface, item) for interface, _, item in bearing},
-        key=lambda pair: (pair[0].encode(), pair[1].encode()),
-    )
-    number = {pair: at for at, pair in enumerate(pairs)}
-    return _Pairs(pairs, [(name, code, number[name, item]) for name, code, item in bearing])
-
-
 # ---------------------------------------------------------------- counting
 
 
@@ -304,7 +284,7 @@ class _Counting:
         rows = _Rows(spark, self._version, self._clock)
         every = rows.of(self._sources)
         rejected = self._count_buckets(every)
-        self._count_usage(every, rows.pairs.pairs)
+        self._count_usage(every, rows.bearings.pairs)
         self._rejects = self._read_rejects(rows, rejected, keep_rejects)
 
     def _count_buckets(self, every: Any) -> dict[str, int]:
