@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from settlement.counting.keys import Keys
+from settlement.errors import BadInput
 from settlement.scan import footers, logfiles
 from settlement.scan.footers import Broken, Encrypted, Footer, Stated
 from settlement.scan.thrift import struct
@@ -151,6 +153,23 @@ def test_a_contradiction_is_refused(path: list[int], value: Any, said: str) -> N
     _, begin = parted(sound("arrow"))
     with pytest.raises(Broken, match=said):
         footers.read(wrong(path, value), begin)
+
+
+def test_more_rows_than_can_be_counted_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one file, and of all files of a log; each row has a place of its own in 40 bits."""
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.parquet", [call(n) for n in range(3)])
+    Keys(footers.MOST_ROWS).close()
+    monkeypatch.setattr(logfiles, "MOST_ROWS", 6)
+    assert logfiles.find(str(tmp_path)).rows == 6
+    monkeypatch.setattr(logfiles, "MOST_ROWS", 5)
+    with pytest.raises(BadInput, match="has 6 rows, more than can be counted"):
+        logfiles.find(str(tmp_path))
+    monkeypatch.setattr(footers, "MOST_ROWS", 2)
+    with pytest.raises(Broken, match="its footer says that it has 3 rows"):
+        of(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ PHYSICAL = (
 INT32, INT64 = 1, 2
 LONGEST = 256 << 20
 """Bytes that a footer may have: a million chunks of columns fit."""
+MOST_ROWS = (1 << 40) - 1
+"""Rows that all files of a log may have: the place of each is told in 40 bits."""
 _REQUIRED, _OPTIONAL, _REPEATED = range(3)
 _UTF8, _OLD_DECIMAL, _MILLIS = 0, 5, 9
 """Old types: text, decimals, and timestamps of milliseconds; that of microseconds follows."""
@@ -259,6 +261,8 @@ def _read(raw: bytes, body: int, stamp: str) -> Footer:
     rows = sum(group.rows for group in groups)
     if zigzag != rows << 1:
         raise Broken("its footer's row count is not that of its row groups")
+    if rows > MOST_ROWS:
+        raise Broken(f"its footer says that it has {rows:,} rows")
     return Footer(raw, rows, groups, leaves, head, tail)
 
 

@@ -34,7 +34,7 @@ from settlement.columns import COLUMNS, mapping
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
 from settlement.prices import Version
 from settlement.scan import footers
-from settlement.scan.footers import Footer, Stated
+from settlement.scan.footers import MOST_ROWS, Footer, Stated
 from settlement.scan.stamps import Span
 
 _MAGIC_ENCRYPTED = b"PARE"
@@ -249,6 +249,11 @@ def find(logs: str, names: Mapping[str, str] = AS_HERE) -> CallLog:
         files = tuple(pool.map(lambda file: _read_footer(filesystem, file, names), found))
     for file in files:
         _check_folders(logs, file)
+    rows = sum(file.rows for file in files)
+    if rows > MOST_ROWS:
+        raise BadInput(
+            f"has {rows:,} rows, more than can be counted", where=logs, cure="settle parts of it"
+        )
     return CallLog(root, files, skipped, filesystem)
 
 
