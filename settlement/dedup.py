@@ -24,6 +24,8 @@ from settlement.scan.texts import Bools, Ints, Lanes
 
 _CLAIMS = 1 << 17
 """Suspects decided about at once."""
+_CROWDED = 8
+"""Claims of more rows for each group are thinned out."""
 Order = Callable[[Ints], Ints]
 _Place = tuple[int, int]
 """Where rows lie, and how many."""
@@ -45,6 +47,10 @@ class Claim:
     instants: Ints
     cells: Ints
 
+    def only(self, rows: Ints) -> "Claim":
+        """Return some of the rows."""
+        return Claim(self.groups[rows], self.ids[rows], self.instants[rows], self.cells[rows])
+
 
 class Claims:
     """Decides which row of each id is charged.
@@ -63,6 +69,7 @@ class Claims:
         self._parts = -(-len(suspects) // _CLAIMS)
         self._scratch = Scratch()
         self._written: dict[tuple[int, int], list[_Place]] = {}
+        self._lost: list[tuple[Ints, Ints]] = []
         self._lock = threading.Lock()
         self.duplicates = self.conflicts = 0
 
@@ -72,8 +79,14 @@ class Claims:
 
     def add(self, claim: Claim) -> None:
         """Add suspects; all must be added before `lost`."""
+        copies = np.zeros(len(claim.groups), np.int64)
+        if len(claim.groups) > _CROWDED * np.count_nonzero(np.bincount(claim.groups)):
+            claim, copies = self._thinned(claim)
         table = np.column_stack(
-            [column.view(np.uint64) for column in (claim.groups, claim.instants, claim.cells)]
+            [
+                column.view(np.uint64)
+                for column in (claim.groups, claim.instants, claim.cells, copies)
+            ]
             + [claim.ids]
         )
         part = claim.groups * self._parts // max(self._groups, 1)
@@ -87,28 +100,53 @@ class Claims:
                     lots = self._written.setdefault((number, table.shape[1]), [])
                     lots.append((start, end - begin))
 
-    def lost(self, threads: int = 1) -> Iterator[Ints]:
-        """Yield the cells of all rows that are not charged, some at a time."""
-        for cells, conflicts in in_parallel(self._decide, self._written.items(), threads):
-            self.conflicts += conflicts
-            self.duplicates += len(cells) - conflicts
-            yield cells
+    def _thinned(self, claim: Claim) -> tuple[Claim, Ints]:
+        """Return the best row of each id in a claim, and how many others are its copies.
 
-    def _decide(self, part: tuple[tuple[int, int], list[_Place]], _: Any) -> tuple[Ints, int]:
-        """Return the cells of a part's rows that are not charged; how many conflict with who is."""
+        The others are lost, whoever wins in the end. Those that differ from the best one conflict
+        for certain, for the winner is that one or a better one; its copies share its fate.
+        """
+        merits = claim.instants, self._order(claim.cells)
+        best = winners(claim.groups, claim.ids, merits)
+        lost, conflict = best != np.arange(len(best)), differs(merits, best)
+        kept = np.flatnonzero(~lost)
+        copies = np.bincount(best[lost & ~conflict], minlength=len(best))[kept]
+        with self._lock:
+            self._lost.append(np.unique(claim.cells[lost], return_counts=True))
+            self.conflicts += int(np.count_nonzero(conflict))
+        return claim.only(kept), copies
+
+    def lost(self, threads: int = 1) -> Iterator[tuple[Ints, Ints]]:
+        """Yield cells of rows that are not charged, some at a time, and how many rows of each.
+
+        A cell may come more than once.
+        """
+        yield from self._lost
+        for cells, duplicates, conflicts in in_parallel(
+            self._decide, self._written.items(), threads
+        ):
+            self.conflicts += conflicts
+            self.duplicates += duplicates
+            yield cells, np.ones(len(cells), np.int64)
+
+    def _decide(self, part: tuple[tuple[int, int], list[_Place]], _: Any) -> tuple[Ints, int, int]:
+        """Return the cells of a part's rows that are not charged; duplicates; conflicts."""
         (_, columns), places = part
         table = np.empty((sum(rows for _, rows in places), columns), np.uint64)
         done = 0
         for start, rows in places:
             self._scratch.read(start, table[done : done + rows])
             done += rows
-        groups, instants, cells = np.ascontiguousarray(table[:, :3].T).view(np.int64)
-        lost, conflict = losers(groups, table[:, 3:], (instants, self._order(cells)))
-        return cells[lost], int(conflict.sum())
+        groups, instants, cells, copies = np.ascontiguousarray(table[:, :4].T).view(np.int64)
+        merits = instants, self._order(cells)
+        best = winners(groups, table[:, 4:], merits)
+        lost, conflict = best != np.arange(len(best)), differs(merits, best)
+        rows = copies + lost
+        return cells[lost], int(rows[~conflict].sum()), int(rows[conflict].sum())
 
 
-def losers(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> tuple[Bools, Bools]:
-    """Tell which suspects are not charged, and which of these differ from who is.
+def winners(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> Ints:
+    """Return for each suspect which one is charged for its id.
 
     Args:
         groups: rows of one id are of one group, those of a group may have several ids.
@@ -118,14 +156,20 @@ def losers(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> tuple[Bools, B
     number = same_ids(groups, ids)
     kept = _one_of_each(number)
     mixed = np.zeros(len(kept), bool)
-    mixed[number[_differs(merits, kept[number])]] = True
+    mixed[number[differs(merits, kept[number])]] = True
     rows = np.flatnonzero(mixed[number])  # all rows of other ids are equal: any may be kept
     order = rows[np.lexsort((*(merit[rows] for merit in reversed(merits)), number[rows]))]
     best = order[np.flatnonzero(np.diff(number[order], prepend=-1))]
     kept[number[best]] = best
-    lost = np.ones(len(number), bool)
-    lost[kept[kept >= 0]] = False
-    return lost, _differs(merits, kept[number])
+    return kept[number]
+
+
+def differs(merits: tuple[Ints, ...], rows: Ints) -> Bools:
+    """Tell which rows differ in any merit from the row given for each."""
+    found = np.zeros(len(rows), bool)
+    for merit in merits:
+        found |= merit != merit[rows]
+    return found
 
 
 def _one_of_each(number: Ints) -> Ints:
@@ -133,14 +177,6 @@ def _one_of_each(number: Ints) -> Ints:
     rows = np.full(int(number.max(initial=-1)) + 1, -1)
     rows[number] = np.arange(len(number))
     return rows
-
-
-def _differs(merits: tuple[Ints, ...], rows: Ints) -> Bools:
-    """Tell which rows differ in any merit from the row given for each."""
-    differs = np.zeros(len(rows), bool)
-    for merit in merits:
-        differs |= merit != merit[rows]
-    return differs
 
 
 def same_ids(groups: Ints, ids: Lanes) -> Ints:

@@ -15,7 +15,7 @@ from settlement import dedup
 from settlement.counting import keys as keys_module
 from settlement.counting.finder import Finder
 from settlement.counting.keys import Keys, Suspects, is_crowded, joined
-from settlement.dedup import Claim, Claims, losers, same_ids
+from settlement.dedup import Claim, Claims, same_ids, winners
 from settlement.scan import texts
 from settlement.scan.hashing import hash_rows, hash_texts
 from settlement.scan.texts import Bytes, Lanes, lanes
@@ -333,8 +333,9 @@ def decided(rows: list[Drawn], step: int, hashed: Callable[[bytes], int]) -> tup
                 Claim(groups[some][own], lanes(matrix), instants[some][own], cells[some][own])
             )
     left = Counter(cells.tolist())
-    for lost in claims.lost():
-        left.subtract(lost.tolist())
+    for lost, calls in claims.lost():
+        for cell, times in zip(lost.tolist(), calls.tolist(), strict=True):
+            left[cell] -= times
     claims.close()
     return claims.duplicates, claims.conflicts, {divmod(c, 3): n for c, n in (+left).items()}
 
@@ -353,16 +354,22 @@ def expected(rows: list[Drawn]) -> tuple[int, int, dict[tuple[int, int], int]]:
 
 @pytest.mark.parametrize("hashed", [hash, len, lambda _: 0], ids=["good", "by length", "one"])
 @settings(deadline=None)
-@given(rows=ROWS, step=st.integers(1, 40), at_once=st.sampled_from([1, 5, 1 << 20]))
+@given(
+    rows=ROWS,
+    step=st.integers(1, 40),
+    at_once=st.sampled_from([1, 5, 1 << 20]),
+    crowded=st.sampled_from([0, 1, 3, 100]),
+)
 def test_the_earliest_wins_then_account_then_pair(
-    hashed: Callable[[bytes], int], rows: list[Drawn], step: int, at_once: int
+    hashed: Callable[[bytes], int], rows: list[Drawn], step: int, at_once: int, crowded: int
 ) -> None:
-    before = dedup._CLAIMS
-    dedup._CLAIMS = at_once
+    """However many are decided about at once, and whether claims are thinned out before."""
+    before = dedup._CLAIMS, dedup._CROWDED
+    dedup._CLAIMS, dedup._CROWDED = at_once, crowded
     try:
         assert decided(rows, step, hashed) == expected(rows)
     finally:
-        dedup._CLAIMS = before
+        dedup._CLAIMS, dedup._CROWDED = before
 
 
 @pytest.mark.parametrize(
@@ -392,5 +399,4 @@ def test_ids_of_one_group_are_told_apart_by_all_their_bytes() -> None:
 
 def test_without_suspects_nobody_loses() -> None:
     none = np.zeros(0, np.int64)
-    lost, conflict = losers(none, np.zeros((0, 1), np.uint64), (none, none))
-    assert lost.size == conflict.size == 0
+    assert winners(none, np.zeros((0, 1), np.uint64), (none, none)).size == 0

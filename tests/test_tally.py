@@ -42,7 +42,7 @@ def test_cells_are_counted(accounts: int, rows: int) -> None:
 def test_calls_are_taken_off_though_rows_still_wait() -> None:
     tally = Tally(RULES)
     tally.add(np.array([1, 1, 2, RULES.charges + 1], np.int32), 5000)
-    tally.take_off(np.array([1, RULES.charges + 1]))
+    tally.take_off(np.array([1, RULES.charges + 1]), np.array([1, 1]))
     used, calls = tally.charged()
     assert (used.tolist(), calls.tolist()) == ([1, 2], [1, 1])
 

@@ -27,19 +27,27 @@ class Finder:
 
     Args:
         position_bits: how many of a key's lower bits are not hash.
-        most: it is never given more keys.
+        room: so many keys it can be given; more after `make_room`.
     """
 
-    def __init__(self, position_bits: int, most: int) -> None:
+    def __init__(self, position_bits: int, room: int = 0) -> None:
         self._position_bits = np.uint64(position_bits)
         self._positions = np.uint64((1 << position_bits) - 1)
         self._most_bits = min(_SLOT_BITS, 64 - PARTITION_BITS - position_bits)
-        kind = np.uint32 if most < 1 << 32 else np.uint64
-        self._table = np.empty(1 << self._bits(most), kind)
         self._marks: Bools = np.zeros(0, bool)
-        self._rows = np.arange(most, dtype=kind)
-        self.keys: Lanes = np.empty(most, np.uint64)
-        """Room for as many keys."""
+        self._have_room(room)
+
+    def make_room(self, keys: int) -> None:
+        """See that there is room for so many keys; what was in it before is gone."""
+        if keys > len(self.keys):
+            self._have_room(keys + keys // 8)
+
+    def _have_room(self, room: int) -> None:
+        kind = np.uint32 if room < 1 << 32 else np.uint64
+        self._table = np.empty(1 << self._bits(room), kind)
+        self._rows = np.arange(room, dtype=kind)
+        self.keys: Lanes = np.empty(room, np.uint64)
+        """Room for keys."""
 
     def _bits(self, count: int, sparse: int = 2) -> int:
         return min(self._most_bits, count.bit_length() + sparse)
@@ -54,7 +62,7 @@ class Finder:
 
         A key given twice is one row, and is not alone.
         """
-        found = np.unique(keys[self._met(keys)])
+        found = _distinct(keys[self._met(keys)])
         heads = np.diff(found >> self._position_bits, prepend=np.uint64(0)) != 0
         heads[:1] = True
         return (found & self._positions).view(np.int64), np.cumsum(heads) - 1
@@ -84,3 +92,11 @@ class Finder:
         found = others[self._marks.take(self._slots(others, bits))]
         self._marks[marked] = False
         return found
+
+
+def _distinct(keys: Lanes) -> Lanes:
+    """Return keys in order, each once; `np.unique`, by a table of its own, takes far longer."""
+    keys.sort()
+    first = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    return keys[first]

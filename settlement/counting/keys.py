@@ -389,15 +389,15 @@ class Keys:
         bounds = _bounds(known)
         sizes = self._new.sizes() + self._compared.sizes() + np.diff(bounds)
         parts = list(_parts(sizes, together))
-        most = max(int(sizes[each.start : each.stop].sum()) for each in parts)
         finders = SimpleQueue[Finder]()
         for _ in range(threads):
-            finders.put(Finder(self._bits, most))
+            finders.put(Finder(self._bits))
 
         def groups_of(partitions: range, _: threading.Event) -> tuple[Ints, Ints]:
             finder = finders.get()
             own = known[bounds[partitions.start] : bounds[partitions.stop]]
             try:
+                finder.make_room(int(sizes[partitions.start : partitions.stop].sum()))
                 return self._groups_of(partitions, finder, own)
             finally:  # where this fails, too, whoever comes next would wait for ever
                 finders.put(finder)

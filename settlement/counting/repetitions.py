@@ -80,8 +80,8 @@ class Repetitions:
                 work = chain([None], again)
                 for _ in in_parallel(partial(self._work, claims), work, self._question.threads):
                     pass
-                for cells in claims.lost(self._question.threads):
-                    self._reading.tally.take_off(cells)
+                for cells, calls in claims.lost(self._question.threads):
+                    self._reading.tally.take_off(cells, calls)
             self.duplicates += claims.duplicates
             self.conflicts += claims.conflicts
 

@@ -85,10 +85,10 @@ class Tally:
             grown[: len(self._calls)] = self._calls
             self._calls = grown
 
-    def take_off(self, cells: Ints) -> None:
-        """Take calls off again; all must have been added."""
+    def take_off(self, cells: Ints, calls: Ints) -> None:
+        """Take calls off cells again; all must have been added."""
         self.flush()
-        np.subtract.at(self._calls, cells, np.int64(1))
+        np.subtract.at(self._calls, cells, calls)
 
     def charged(self) -> tuple[Ints, Ints]:
         """Return the cells that are charged, ascending, and how many calls; none is added after."""
