@@ -38,7 +38,7 @@ PHYSICAL = (
     "BYTE_ARRAY",
     "FIXED_LEN_BYTE_ARRAY",
 )
-INT32, INT64 = 1, 2
+INT32, INT64, BYTE_ARRAY, FIXED_LENGTH = 1, 2, 6, 7
 LONGEST = 256 << 20
 """Bytes that a footer may have: a million chunks of columns fit."""
 MOST_ROWS = (1 << 40) - 1
@@ -87,12 +87,14 @@ def _breaking() -> Iterator[None]:
 class Leaf:
     """A column that holds values: its path from the root of the schema, and their type.
 
-    ``is_flat`` says that it lies at the root and has one value a row, or a null;
-    ``is_typed_twice`` that both the old and the new form of its type are there.
+    ``width`` is the length of values of fixed length; ``is_flat`` says that it lies at the root
+    and has one value a row, or a null; ``is_typed_twice`` that both the old and the new form of
+    its type are there.
     """
 
     path: list[bytes]
     physical: int
+    width: int | None
     is_flat: bool
     is_repeated: bool
     is_nullable: bool
@@ -142,7 +144,8 @@ class Stated:
 class Chunk:
     """A flat column of a row group: where its pages lie, and what is said of them.
 
-    ``size`` are its bytes in the file, ``raw_size`` those that they stand for.
+    ``size`` are its bytes in the file, ``raw_size`` those that they stand for; ``width`` is the
+    length of values of fixed length.
     """
 
     start: int
@@ -151,6 +154,8 @@ class Chunk:
     values: int
     codec: int
     physical: int
+    width: int | None
+    is_nullable: bool
     stated: Stated
 
 
@@ -339,7 +344,10 @@ def _leaves(elements: list[dict[int, Any]]) -> Iterator[Leaf]:
         if not 0 <= element[1] < len(PHYSICAL):
             raise Broken("has a damaged footer (a column of an unknown type)")
         is_typed_twice = 6 in element and 10 in element
-        yield Leaf(own, element[1], is_flat, is_repeated, is_nullable, is_typed_twice)
+        width = element[2] if element[1] == FIXED_LENGTH else None
+        if not (width is None or (isinstance(width, int) and width >= 0)):
+            raise Broken("has a damaged footer (a column of an unknown width)")
+        yield Leaf(own, element[1], width, is_flat, is_repeated, is_nullable, is_typed_twice)
     if at != len(elements):
         raise Broken("has a damaged footer (its schema is no tree)")
 
@@ -428,8 +436,17 @@ def _first_page(about: dict[int, Any]) -> int:
 
 def _chunk(chunk: dict[int, Any], leaf: Leaf) -> Chunk:
     about = chunk[3]
-    stated = _stated(chunk, leaf)
-    return Chunk(_first_page(about), about[7], about[6], about[5], about[4], about[1], stated)
+    return Chunk(
+        start=_first_page(about),
+        size=about[7],
+        raw_size=about[6],
+        values=about[5],
+        codec=about[4],
+        physical=about[1],
+        width=leaf.width,
+        is_nullable=leaf.is_nullable,
+        stated=_stated(chunk, leaf),
+    )
 
 
 def _stated(chunk: dict[int, Any], leaf: Leaf) -> Stated:

@@ -4,8 +4,8 @@ A column of a row group is a *chunk*: a dictionary page, perhaps, then data page
 a small header. Most of the cost of reading ids is to decompress them. What a general reader
 does after that (find every length, build offsets, copy every character) costs nearly as much
 again, and a count does not need it: ids can be hashed where they lie. So this module reads the
-footer's places and the pages' headers itself (they are written in Thrift's compact protocol),
-lets Arrow's codecs decompress, and looks at the values in place.
+pages' headers itself (they are written in Thrift's compact protocol), lets Arrow's codecs
+decompress, and looks at the values in place.
 
 It knows the ordinary case alone: a flat column without nulls, plain or dictionary-coded.
 Whatever else it meets, and whatever does not add up, a checksum too, raises `Unusual`, and the
@@ -17,21 +17,20 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from settlement.scan.footers import BYTE_ARRAY, FIXED_LENGTH, INT64, Chunk
 from settlement.scan.indices import NotIndices, decode
 from settlement.scan.texts import Bytes, Codes, Ints, NotFramed, Texts, check_utf8, of_plain
 from settlement.scan.thrift import struct, varint
 
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
-INT64, BYTE_ARRAY, FIXED_LENGTH = 2, 6, 7
-REQUIRED, OPTIONAL = 0, 1
 CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 LARGE = 192 << 20
 """Columns of row groups with more bytes are left to those who read them in parts."""
@@ -61,106 +60,7 @@ def _check_numbers(*fields: object) -> None:
         raise Unusual
 
 
-# ---------------------------------------------------------------- the footer
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a chunk lies in its file, and how its values are stored.
-
-    ``width`` is the length of values of fixed length; ``optional`` says that nulls may occur;
-    ``raw_size`` are the bytes that ``size`` bytes of the file stand for.
-    """
-
-    start: int
-    size: int
-    values: int
-    codec: int
-    physical: int
-    width: int | None
-    optional: bool
-    raw_size: int
-
-
-@lru_cache(maxsize=256)
-def places(path: str, size: int, modified_ns: int) -> dict[tuple[int, str], Place]:
-    """Return the place of each flat column of each row group of a local file.
-
-    ``size`` and ``modified_ns`` are the file's, so that another file of that name is read anew.
-
-    Raises:
-        Unusual: the footer is not what it should be.
-        OSError: the file cannot be read.
-    """
-    del modified_ns
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        length = int.from_bytes(os.pread(descriptor, 4, size - 8), "little")
-        if length > size - 12:
-            raise Unusual
-        footer = memoryview(os.pread(descriptor, length, size - 8 - length))
-    finally:
-        os.close(descriptor)
-    try:
-        fields, _ = struct(footer, 0)
-        leaves = _leaves(fields[2])
-        return dict(_places(fields[4], leaves))
-    except _BROKEN as broken:
-        raise Unusual from broken
-
-
-def _leaves(schema: list[dict[int, Any]]) -> dict[bytes, dict[int, Any]]:
-    """Return the schema's elements that are columns by themselves, by name."""
-    found: dict[bytes, dict[int, Any]] = {}
-    doubled = set()
-    at = 1
-    for _ in range(schema[0][5]):
-        element = schema[at]
-        name = bytes(element[4])
-        if name in found:
-            doubled.add(name)
-        if not element.get(5):
-            found[name] = element
-        at = _behind(schema, at)
-    return {name: element for name, element in found.items() if name not in doubled}
-
-
-def _behind(schema: list[dict[int, Any]], at: int) -> int:
-    """Return where the element after one and all beneath it stands."""
-    left = 1
-    while left:
-        left += schema[at].get(5, 0) - 1
-        at += 1
-    return at
-
-
-def _places(
-    groups: list[dict[int, Any]], leaves: dict[bytes, dict[int, Any]]
-) -> Iterator[tuple[tuple[int, str], Place]]:
-    for number, group in enumerate(groups):
-        for chunk in group[1]:
-            about = chunk.get(3)
-            if about is None or chunk.get(1) is not None or 8 in chunk or len(about[3]) != 1:
-                continue  # encrypted, in another file, or nested
-            leaf = leaves.get(bytes(about[3][0]))
-            if leaf is None or leaf[3] not in (REQUIRED, OPTIONAL):
-                continue
-            numbers = (about[9], about.get(11, 0), *(about[field] for field in (7, 6, 5, 4, 1)))
-            _check_numbers(*numbers)
-            place = Place(
-                min(about[9], about.get(11) or about[9]),
-                about[7],
-                about[5],
-                about[4],
-                about[1],
-                leaf[2] if about[1] == FIXED_LENGTH else None,
-                leaf[3] == OPTIONAL,
-                about[6],
-            )
-            yield (number, bytes(leaf[4]).decode()), place
-
-
-# ---------------------------------------------------------------- chunks
+# ---------------------------------------------------------------- pages
 
 
 class Buffer:
@@ -250,7 +150,7 @@ class Piece(NamedTuple):
     read: Callable[[Ints | None], Part]
 
 
-class Chunk:
+class Pages:
     """A column of a row group: read whole, its pages decompressed one at a time.
 
     Raises:
@@ -258,19 +158,19 @@ class Chunk:
         OSError: the file cannot be read.
     """
 
-    def __init__(self, descriptor: int, place: Place, buffer: Buffer) -> None:
-        if place.codec not in CODECS or place.size > LARGE:
+    def __init__(self, descriptor: int, chunk: Chunk, buffer: Buffer) -> None:
+        if chunk.codec not in CODECS or chunk.size > LARGE:
             raise Unusual
-        self._place = place
-        name = CODECS[place.codec]
+        self._chunk = chunk
+        name = CODECS[chunk.codec]
         self._codec = None if name is None else pa.Codec(name)
-        self._raw = _read(descriptor, place, buffer)
+        self._raw = _read(descriptor, chunk, buffer)
         found = headers(self._raw)
         self._dictionary = found[0] if found and found[0].kind == DICTIONARY else None
         self._pages = found[1:] if self._dictionary else found
         if any(page.kind == DICTIONARY for page in self._pages):
             raise Unusual
-        if sum(page.values for page in self._pages) != place.values:
+        if sum(page.values for page in self._pages) != chunk.values:
             raise Unusual
         if sum(page.raw_size for page in found) > LARGE:
             raise Unusual
@@ -279,7 +179,7 @@ class Chunk:
 
     def texts(self, *, is_text: bool) -> Iterator[Piece]:
         """Yield the column's strings by the page, codes by many pages; text must be UTF-8."""
-        if self._place.physical not in (BYTE_ARRAY, FIXED_LENGTH):
+        if self._chunk.physical not in (BYTE_ARRAY, FIXED_LENGTH):
             raise Unusual
         words = None
         if self._dictionary is not None:
@@ -319,7 +219,7 @@ class Chunk:
 
         Pages without any are not decompressed.
         """
-        if self._place.physical != INT64:
+        if self._chunk.physical != INT64:
             raise Unusual
         words = None
         if self._dictionary is not None:
@@ -349,7 +249,7 @@ class Chunk:
 
     def _plain(self, data: Bytes, values: int, is_text: bool, wanted: Ints | None = None) -> Texts:
         try:
-            found = of_plain(data, values, self._place.width, wanted)
+            found = of_plain(data, values, self._chunk.width, wanted)
             if is_text and wanted is None:  # rows are wanted of what was read before
                 check_utf8(data, found.longest)
         except NotFramed as broken:
@@ -358,7 +258,7 @@ class Chunk:
 
     def _words(self) -> list[bytes]:
         page = self._dictionary
-        if page is None or page.values > _MOST_WORDS or self._place.physical != BYTE_ARRAY:
+        if page is None or page.values > _MOST_WORDS or self._chunk.physical != BYTE_ARRAY:
             raise Unusual
         data = self._open(page).tobytes()
         at, found = 0, []
@@ -373,7 +273,7 @@ class Chunk:
     def _body(self, page: Header) -> Bytes:
         """Return a data page's values, decompressed, behind its levels."""
         data = self._open(page)
-        if not self._place.optional:
+        if not self._chunk.is_nullable:
             return data
         if page.kind == DATA:
             size = int.from_bytes(data[:4].tobytes(), "little")
@@ -421,14 +321,14 @@ def _integers(data: Bytes, values: int) -> Ints:
     return np.frombuffer(data, "<i8")
 
 
-def _read(descriptor: int, place: Place, buffer: Buffer) -> memoryview:
+def _read(descriptor: int, chunk: Chunk, buffer: Buffer) -> memoryview:
     try:
-        raw = buffer.of(place.size)
+        raw = buffer.of(chunk.size)
     except MemoryError as broken:
         raise Unusual from broken
     done = 0
-    while done < place.size:
-        got = os.preadv(descriptor, [raw[done:]], place.start + done)
+    while done < chunk.size:
+        got = os.preadv(descriptor, [raw[done:]], chunk.start + done)
         if got == 0:
             raise Unusual
         done += got

@@ -9,7 +9,7 @@ it was; and it is Arrow alone that refuses.
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from settlement.errors import BadInput
 from settlement.scan import texts
 from settlement.scan.arrays import integers, strings, to_numpy
 from settlement.scan.decoding import columns, read_stamps
+from settlement.scan.footers import Broken, Chunk
 from settlement.scan.hashing import Hash, hash_rows, hash_texts
 from settlement.scan.logfiles import (
     CallLog,
@@ -31,7 +32,7 @@ from settlement.scan.logfiles import (
     reading,
 )
 from settlement.scan.names import Names, Overlong
-from settlement.scan.pages import LARGE, Buffer, Chunk, Part, Piece, Place, Unusual, places
+from settlement.scan.pages import LARGE, Buffer, Pages, Part, Piece, Unusual
 from settlement.scan.stamps import Clock, Stamps, since
 from settlement.scan.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
 
@@ -72,9 +73,9 @@ class Coded:
         return self.values.take(integers(codes, codes >= 0)).cast(pa.large_string())
 
     @classmethod
-    def on_pages(cls, chunk: Chunk) -> "Coded":
+    def on_pages(cls, pages: Pages) -> "Coded":
         """Code a column of text as its pages do; raises `Unusual` or `UnicodeDecodeError`."""
-        codes, words = chunk.coded()
+        codes, words = pages.coded()
         return cls(codes, strings([word.decode() for word in words]))
 
     @classmethod
@@ -149,7 +150,7 @@ class Rows:
     first: int
     count: int
     _arrow: dict[str, pa.Array] = field(default_factory=dict, repr=False)
-    _is_quick: bool = False
+    _chunks: Mapping[str, Chunk] | None = None
 
     def arrow(self, name: str) -> pa.Array | None:
         """Return a column as Arrow reads it; None where the file lacks it."""
@@ -163,7 +164,7 @@ class Rows:
         """Return a column as codes of a few texts; None where the file lacks it."""
         if name not in self.file.types:
             return None
-        if self._is_quick and name not in self._arrow and is_text(self._plain_type(name)):
+        if self._chunks is not None and name not in self._arrow and is_text(self._plain_type(name)):
             try:
                 return self._on_pages(name, Coded.on_pages)
             except Unusual:
@@ -225,9 +226,9 @@ class Rows:
         """Return the nanoseconds since the month began of some rows in it, ascending from 0."""
         kind, start = self.file.types["timestamp"], clock.period.start
         is_exact = pa.types.is_timestamp(kind) and kind.tz is not None
-        if self._is_quick and is_exact and "timestamp" not in self._arrow:
+        if self._chunks is not None and is_exact and "timestamp" not in self._arrow:
             try:
-                values = self._on_pages("timestamp", lambda chunk: chunk.integers(rows))
+                values = self._on_pages("timestamp", lambda pages: pages.integers(rows))
                 return since(values, kind.unit, start)
             except Unusual:
                 pass
@@ -249,7 +250,7 @@ class Rows:
 
     def _parts(self, name: str) -> Iterator[pa.Array]:
         """Yield a column as Arrow reads it, in parts of which each fits in memory."""
-        if name in self._arrow or not self._is_quick:
+        if name in self._arrow or self._chunks is None:
             yield self.arrow(name)
             return
         for _, cells in columns(self.log, self.file, self.group, [name]):
@@ -260,23 +261,23 @@ class Rows:
     def _quickly(self, name: str, use: Callable[[Iterable[Piece]], _T]) -> _T | None:
         """Hand a column's strings over page by page; None where that fails."""
         plain = self._plain_type(name)
-        if not self._is_quick or name in self._arrow or not (is_text(plain) or is_binary(plain)):
+        if self._chunks is None or name in self._arrow or not (is_text(plain) or is_binary(plain)):
             return None
         try:
-            return self._on_pages(name, lambda chunk: use(chunk.texts(is_text=is_text(plain))))
+            return self._on_pages(name, lambda pages: use(pages.texts(is_text=is_text(plain))))
         except Unusual:
             return None
 
-    def _on_pages(self, name: str, use: Callable[[Chunk], _T]) -> _T:
-        """Hand a column's chunk over; raises `Unusual` for whatever is wrong with it."""
-        file = self.file
+    def _on_pages(self, name: str, use: Callable[[Pages], _T]) -> _T:
+        """Hand a column's pages over; raises `Unusual` for whatever is wrong with them."""
+        assert self._chunks is not None
+        chunk = self._chunks.get(name)
+        if chunk is None or chunk.values != self.count:
+            raise Unusual
         try:
-            place = _place(file, self.group, name)
-            if place is None or place.values != self.count:
-                raise Unusual
-            descriptor = os.open(file.path, os.O_RDONLY)
+            descriptor = os.open(self.file.path, os.O_RDONLY)
             try:
-                return use(Chunk(descriptor, place, _BUFFERS.raw))
+                return use(Pages(descriptor, chunk, _BUFFERS.raw))
             finally:
                 os.close(descriptor)
         except (OSError, UnicodeDecodeError) as error:
@@ -290,28 +291,25 @@ def read(log: CallLog, file: LogFile, group: RowGroup, names: Sequence[str]) -> 
         BadInput: the file is damaged, or text is not UTF-8.
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
-    is_quick = log.is_local and group.count == 1 and group.rows in QUICK_ROWS
-    if is_quick and not _is_long(file, group, names):
-        yield Rows(log, file, group, group.first_row, group.rows, {}, True)
-        return
+    if log.is_local and group.count == 1 and group.rows in QUICK_ROWS:
+        chunks = _chunks(file, group)
+        most = min(LARGE, group.rows * _LONG)
+        if chunks and all(chunks[name].raw_size <= most for name in names if name in chunks):
+            yield Rows(log, file, group, group.first_row, group.rows, {}, chunks)
+            return
     for first, cells in columns(log, file, group, names):
         count = len(next(iter(cells.values())))
         yield Rows(log, file, group, first, count, dict(cells))
 
 
-def _place(file: LogFile, group: RowGroup, name: str) -> Place | None:
-    own = file.names[name]
-    return places(file.path, file.size, file.modified_ns).get((group.number, own))
-
-
-def _is_long(file: LogFile, group: RowGroup, names: Sequence[str]) -> bool:
-    """Tell whether a row group is too large to be read whole, by what its footer says."""
+def _chunks(file: LogFile, group: RowGroup) -> dict[str, Chunk]:
+    """Return the chunks of a row group's columns; none if its footer is damaged after all."""
+    own = {file.names[name]: name for name in file.types}
     try:
-        found = [_place(file, group, name) for name in names]
-    except (OSError, Unusual):
-        return True
-    most = min(LARGE, group.rows * _LONG)
-    return any(place.raw_size > most for place in found if place)
+        found = file.footer.chunks(group.number, own)
+    except Broken:
+        return {}
+    return {own[name]: chunk for name, chunk in found.items()}
 
 
 def _joined(parts: list[pa.Array]) -> pa.Array:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from settlement.scan.footers import Broken, Chunk
-from settlement.scan.pages import BYTE_ARRAY, CODECS, DATA, DATA_V2, DICTIONARY, PLAIN
+from settlement.scan.footers import BYTE_ARRAY, Broken, Chunk
+from settlement.scan.pages import CODECS, DATA, DATA_V2, DICTIONARY, PLAIN
 from settlement.scan.texts import FRAME, NotFramed, of_plain
 from settlement.scan.thrift import struct
 
