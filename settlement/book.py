@@ -218,14 +218,18 @@ class Book:
         found = [settlement for settlement in self.settlements if settlement.month == month]
         return tuple(sorted(found, key=lambda settlement: settlement.revision))
 
-    def settlement(self, month: Month) -> Settlement:
-        """Return the newest settlement of a month; raises `MissingInput`."""
+    def settlement(self, month: Month, given: str = "") -> Settlement:
+        """Return the newest settlement of a month; raises `MissingInput`.
+
+        ``given`` are the options with which a person named this book; the cure repeats them.
+        """
         if month not in self.months:
             known = ", ".join(map(str, list(self.months)[-3:])) or "none"
+            again = f"settle run {month} {given}".rstrip()
             raise MissingInput(
                 "the month is not settled",
                 where=f"{self.folder}, {month}",
-                cure=f"settled are {known}; settle it with: settle run {month}",
+                cure=f"settled are {known}; settle it with: {again}",
             )
         return self.months[month]
 

@@ -168,6 +168,10 @@ class Order:
             return {}
         return {"contracts_sha256": self.contracts.digest, "terms_sha256": self.terms.digest}
 
+    def again(self, command: str, *more: str) -> str:
+        """Spell a command that takes this order again, with more options behind it."""
+        return " ".join(filter(None, ["settle", command, str(self.month), self.given, *more]))
+
 
 @dataclass
 class Journal:
@@ -258,7 +262,7 @@ def _settle(order: Order, progress: Progress, warn: Warn, journal: Journal) -> D
     book = Book.open(order.book) if is_folder(order.book) else Book(order.book, ())
     _check_book(order, book)
     if order.revise:
-        book.settlement(order.month)
+        book.settlement(order.month, order.given)
     log = _find(order, journal)
     if order.month in book.months and not order.revise:
         # Nothing will be written, so the book need not be held, nor even be writable.
@@ -293,7 +297,7 @@ def _again(
     draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
     difference = changes.difference(draft, standing, book)
     if difference:
-        raise _other_outcome(standing, difference)
+        raise _other_outcome(order, standing, difference)
     return Done("same outcome", standing, journal.seconds, log.skipped)
 
 
@@ -304,7 +308,7 @@ def plan(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Pla
     _check_month(order)
     book = Book.open(order.book)
     if order.revise:
-        book.settlement(order.month)
+        book.settlement(order.month, order.given)
     _check_book(order, book)
     log = _find(order, journal)
     standing = book.months.get(order.month)
@@ -362,7 +366,7 @@ def what_if(order: Order) -> WhatIf:
         BadInput: the rules would charge other calls, which only a count can tell.
     """
     book = Book.open(order.book)
-    standing = book.settlement(order.month)
+    standing = book.settlement(order.month, order.given)
     _check_book(order, book)
     version = order.prices.version_for(order.month)
     old = whatif.counting_of(standing.price_book.version_for(order.month))
@@ -372,7 +376,7 @@ def what_if(order: Order) -> WhatIf:
             raise BadInput(
                 f"{name} of {order.month} differs, so that other calls would be charged",
                 where="price book",
-                cure=f"count the log anew: settle plan {order.month} --revise",
+                cure=f"count the log anew: {order.again('plan', '--revise')}",
             )
     draft = _decide(replace(order, revise=True), book, _stored(standing), Journal())
     moved = ledger.moved(draft.stated.entries)
@@ -627,12 +631,9 @@ def _crossed(order: Order, draft: Draft, book: Book) -> list[str]:
 
 def _approval(order: Order, draft: Draft) -> str:
     """Return the command that publishes these very figures."""
-    words = ["settle run", str(order.month), order.given]
-    if order.revise:
-        words.append(
-            "--revise" + (f" --reason {shlex.quote(order.reason)}" if order.reason else "")
-        )
-    return " ".join([*filter(None, words), "--approve", gates.digest(draft)])
+    revise = ["--revise"] if order.revise else []
+    reason = [f"--reason {shlex.quote(order.reason)}"] if revise and order.reason else []
+    return order.again("run", *revise, *reason, "--approve", gates.digest(draft))
 
 
 def _refuse_broken(broken: list[str]) -> None:
@@ -665,9 +666,9 @@ def _same_terms(order: Order, options: Mapping[str, object]) -> bool:
     return options.get("terms_sha256") == digest
 
 
-def _other_outcome(standing: Settlement, difference: str) -> OtherOutcome:
+def _other_outcome(order: Order, standing: Settlement, difference: str) -> OtherOutcome:
     return OtherOutcome(
         f"settled as {standing.name}, and would come out otherwise now: {difference}",
         where=str(standing.month),
-        cure=f"if that is right, run: settle run {standing.month} --revise --reason TEXT",
+        cure=f"if that is right, run: {order.again('run', '--revise', '--reason TEXT')}",
     )

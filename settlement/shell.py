@@ -96,7 +96,7 @@ _AGAIN = {
 
 
 def given_again() -> str:
-    """Spell the options that came from a person or the environment, for `settle run` to take.
+    """Spell the options that came from a person or the environment, for another command to take.
 
     Limits are left out: an approval says what is to pass, whatever they are. So are a cluster's
     settings, for a password may be among them.

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -541,6 +542,34 @@ def test_another_outcome_is_refused_and_says_what_changed(
     assert planned.code == 0
     for part in says.split(" · "):
         assert part in planned.json["difference"]
+
+
+CURES = """
+refused              →  code  cure                            →  says
+run 2026-01          →  4     run 2026-01 --revise            →  2026-01 r2: published
+show 2026-02         →  66    run 2026-02                     →  2026-02 r1: published
+diff 2026-02         →  66    run 2026-02                     →  2026-02 r1: published
+run 2026-02 --revise →  66    run 2026-02                     →  2026-02 r1: published
+"""
+
+
+@pytest.mark.parametrize("case", CURES.strip().splitlines()[1:])
+def test_a_cure_is_typed_as_it_is_printed(place: Place, case: str) -> None:
+    """Without the environment, and with paths that are not the defaults."""
+    refused, (code, *cure), says = (cell.split() for cell in case.split("→"))
+    _add_call(place, "0100000042")
+    options = shlex.split(f"--logs {place.logs} --book '{place.folder / 'the book'}'")
+    options += ["--prices", str(place.prices)]
+    place.book.rename(place.folder / "the book")
+    typed = options if refused[0] == "run" else options[2:4]
+    done = place.fork(*refused, *typed, cwd=place.folder, **NOW)
+    assert done.code == int(code)
+    printed = shlex.split(done.err.partition(": settle ")[2].replace("TEXT", "late"))
+    assert printed[:2] == cure[:2]
+    assert set(cure) | set(typed) <= set(printed)
+    rest = [] if refused[0] == "run" else [*options[:2], *options[4:]]
+    again = place.fork(*printed, *rest, cwd=place.folder, **NOW)
+    assert again.out.startswith(" ".join(says)), again
 
 
 def _add_call(place: Place, account: str) -> None:

@@ -163,7 +163,7 @@ def _recount(
     if month == NEWEST and findings.newest:
         settlement = findings.book.settlement(findings.newest.month)
     else:
-        settlement = findings.book.settlement(Month.parse(month))
+        settlement = findings.book.settlement(Month.parse(month), shell.given_again())
     named = shell.price_book(prices) if shell.was_typed("prices") else None
     if contracts and not named:
         named = settlement.price_book

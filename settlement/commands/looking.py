@@ -151,7 +151,7 @@ def diff(month: Month, before: int | None, after: int | None, book: Path, as_jso
     from settlement.show import diffs
 
     opened = Book.open(book)
-    newest = opened.settlement(month).revision
+    newest = opened.settlement(month, shell.given_again()).revision
     after = newest if after is None else after
     before = after - 1 if before is None else before
     sides = [

@@ -38,14 +38,16 @@ as_json = click.option(
 
 def revisions(book: Path, month: Month | None) -> tuple[Settlement, ...]:
     """Return a month's settlements, oldest first; without a month, of the one that last ended."""
-    opened = Book.open(book)
+    opened, given = Book.open(book), shell.given_again()
     if month is None and opened.settlements:
         month = last_ended(shell.now(), opened.settlements[-1].price_book.zone)
     if month is None:
         raise MissingInput(
-            "no month is settled yet", where=str(book), cure="settle one with: settle run"
+            "no month is settled yet",
+            where=str(book),
+            cure=f"settle one with: settle run {given}".rstrip(),
         )
-    opened.settlement(month)
+    opened.settlement(month, given)
     return opened.revisions(month)
 
 
