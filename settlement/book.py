@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -379,7 +380,13 @@ def read_bytes(path: Path) -> bytes:
 
 def damaged(path: Path, what: str) -> BadInput:
     """Say that a file of the book is not what was published."""
-    return BadInput(what, where=str(path), cure="restore it from a backup, then run: settle check")
+    then = on_book("check", path.parents[2])
+    return BadInput(what, where=str(path), cure=f"restore it from a backup, then run: {then}")
+
+
+def on_book(command: str, book: Path) -> str:
+    """Spell a command that looks at this very book, for a cure."""
+    return f"settle {command} --book {quote(str(book))}"
 
 
 def cannot_read(path: Path, error: OSError) -> SettlementError:

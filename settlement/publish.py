@@ -32,6 +32,7 @@ from settlement.book import (
     Settlement,
     digest_of,
     is_folder,
+    on_book,
     render,
 )
 from settlement.draft import Draft
@@ -163,7 +164,8 @@ def publish(book: Book, draft: Draft, now: datetime) -> Settlement:
             raise BookHeld(
                 "another run has published it meanwhile",
                 where=str(place),
-                cure="this file system seems not to know locks; look at: settle status",
+                cure="this file system seems not to know locks; look at: "
+                + on_book("status", book.folder),
             ) from error
         if standing:
             raise _unconfirmed(place, error) from error
@@ -363,7 +365,7 @@ def _unconfirmed(place: Path, error: OSError) -> CannotWrite:
     return CannotWrite(
         f"published, but the disk refused to confirm it ({error.strerror or error})",
         where=str(place),
-        cure="check the disk, then run: settle check",
+        cure=f"check the disk, then run: {on_book('check', place.parents[1])}",
     )
 
 

@@ -259,7 +259,7 @@ def test_a_report_is_found_by_how_its_id_begins(tmp_path: Path) -> None:
     (tmp_path / ".runs").mkdir()
     report = ended(tmp_path, ValueError())
     assert attempts.report(tmp_path, report.id[:12]) == report
-    with pytest.raises(MissingInput, match="there is no run 'x'"):
+    with pytest.raises(MissingInput, match=f"no run 'x'; .*: settle runs --book {tmp_path}$"):
         attempts.report(tmp_path, "x")
     again = ended(tmp_path, ValueError())
     assert again.id == f"{report.id}.002"

@@ -335,10 +335,25 @@ REFUSED: list[tuple[Callable[[Place], None], str, int, str]] = [
     (book_under_a_file, "run 2026-02 --book book/within", 73, "book"),
     (book_under_a_file, "sample --out out --month 2026-03 --calls 5", 73, "out"),
     (book_is_a_file, "status", 74, "book"),
-    (manifest_edited, "run 2026-02", 65, "2026-01/r1/settlement.json · backup"),
-    (manifest_edited, "show 2026-01", 65, "2026-01/r1/settlement.json · backup"),
-    (table_edited, "run 2026-02", 65, "2026-01/r1/entries.parquet · backup"),
-    (table_edited, "export 2026-01 --out out", 65, "2026-01/r1/entries.parquet · backup"),
+    (
+        manifest_edited,
+        "run 2026-02",
+        65,
+        "2026-01/r1/settlement.json · backup, then run: settle check --book book",
+    ),
+    (
+        manifest_edited,
+        "show 2026-01",
+        65,
+        "2026-01/r1/settlement.json · backup, then run: settle check --book book",
+    ),
+    (table_edited, "run 2026-02", 65, "2026-01/r1/entries.parquet · backup · check --book book"),
+    (
+        table_edited,
+        "export 2026-01 --out out",
+        65,
+        "2026-01/r1/entries.parquet · backup · check --book book",
+    ),
     # another outcome
     (priced('"0.0032"', '"0.0031"'), "run 2026-01", 4, "2026-01 r1 · 28.8032 → 27.9031 · --revise"),
 ]

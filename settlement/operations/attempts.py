@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from settlement import __version__
-from settlement.book import cannot_read, is_folder
+from settlement.book import cannot_read, is_folder, on_book
 from settlement.errors import (
     BadInput,
     CannotRead,
@@ -328,7 +328,9 @@ def report(book: Path, name: str) -> Report:
         return _read(book / FOLDER / f"{found[0]}.json")
     except (FileNotFoundError, IndexError) as error:
         raise MissingInput(
-            f"there is no run {name!r}", where=str(book), cure="list them with: settle runs"
+            f"there is no run {name!r}",
+            where=str(book),
+            cure=f"list them with: {on_book('runs', book)}",
         ) from error
 
 
