@@ -224,8 +224,10 @@ class Book:
 
         ``given`` are the options with which a person named this book; the cure repeats them.
         """
+        if not self.settlements:
+            raise self.nothing_settled(f"{month} {given}")
         if month not in self.months:
-            known = ", ".join(map(str, list(self.months)[-3:])) or "none"
+            known = ", ".join(map(str, list(self.months)[-3:]))
             again = f"settle run {month} {given}".rstrip()
             raise MissingInput(
                 "the month is not settled",
@@ -233,6 +235,18 @@ class Book:
                 cure=f"settled are {known}; settle it with: {again}",
             )
         return self.months[month]
+
+    def nothing_settled(self, order: str) -> MissingInput:
+        """Return the refusal of a book without a settlement: it may not be the one meant.
+
+        ``order`` is what `settle run` is told to begin it.
+        """
+        again = f"settle run {order}".rstrip()
+        return MissingInput(
+            "no month is settled yet" if is_folder(self.folder) else "no book",
+            where=str(self.folder),
+            cure=f"name it with --book, or begin it with: {again}",
+        )
 
     def revision(self, month: Month, revision: int) -> Settlement:
         """Return one settlement of a month; raises `MissingInput`."""

@@ -292,7 +292,11 @@ def test_a_lock_says_that_a_run_is_on(tmp_path: Path) -> None:
 
 
 def test_runs_are_listed_and_shown(world: Path, fork: Forks) -> None:
-    assert fork("runs", "--book", "book", cwd=world).out == "book: no run has been recorded\n"
+    told = fork("runs", "--book", "book", cwd=world)
+    assert (told.code, told.out) == (0, "book: no book there, no run has been recorded\n")
+    (world / "book").mkdir()
+    told = fork("runs", "--book", "book", cwd=world)
+    assert (told.code, told.out) == (0, "book: no run has been recorded\n")
     settle(fork, world, "run 2026-01")
     settle(fork, world, "run 2026-04")
     lines = fork("runs", "--book", "book", cwd=world).out.splitlines()

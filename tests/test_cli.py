@@ -329,7 +329,9 @@ REFUSED: list[tuple[Callable[[Place], None], str, int, str]] = [
     (nothing, "run 2026-02 --revise", 66, "2026-02 · settle run 2026-02"),
     (nothing, "show 2026-01 100000042", 66, "2026-01 · 100000042 · leading zeros"),
     (nothing, "explain 2026-01 100000042", 66, "2026-01 · 100000042 · leading zeros"),
-    (nothing, "show --book nowhere", 66, "nowhere · settle run"),
+    (nothing, "show --book nowhere", 66, "nowhere: no book; name it with --book · settle run"),
+    (nothing, "show 2026-01 --book bok", 66, "bok: no book; name it with --book · --book bok"),
+    (nothing, "diff 2026-01 --book logs", 66, "logs: no month is settled yet; name it with --book"),
     # a book that cannot be written, or is not what was published
     (book_is_a_file, "run 2026-02", 73, "book"),
     (book_under_a_file, "run 2026-02 --book book/within", 73, "book"),
@@ -510,6 +512,13 @@ def test_naive_timestamps_are_read_in_the_named_zone(place: Place) -> None:
     assert manifest["options"]["naive_timestamps"] == "America/New_York"
     rejects = place("run 2026-02 --naive-timestamps Mars/Olympus", **NOW)
     assert_refused(rejects, 78, "Mars/Olympus")
+
+
+def test_before_the_first_settlement_status_names_the_book(place: Place) -> None:
+    (place.folder / "fresh").mkdir()
+    for book, says in (("fresh", ""), ("bok", "no book there, ")):
+        done = place(f"status --book {book}")
+        assert (done.code, done.out) == (0, f"{book}: {says}no month is settled yet\n")
 
 
 # ---------------------------------------------------------------- again

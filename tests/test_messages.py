@@ -119,7 +119,7 @@ def test_a_refusal_is_one_object_with_its_parts(tmp_path: Path) -> None:
     (before,) = objects(settle("--log-format=json", *arguments))
     for line in (typed, set_, before):
         assert (line["level"], line["exit_code"], line["kind"]) == ("error", 66, "MissingInput")
-        assert line["where"] == f"{tmp_path / 'book'}, 2026-02"
+        assert line["where"] == str(tmp_path / "book")
         assert line["message"] == f"{line['where']}: {line['what']}; {line['cure']}"
 
 
@@ -178,4 +178,4 @@ def test_a_refusal_is_red_on_a_terminal_that_wants_it(
 ) -> None:
     heard = on_terminal("show", "2026-02", "--book", str(tmp_path / "none"), **settings)
     assert ("\x1b[31m" in heard) is colour
-    assert "not settled" in heard
+    assert "no book" in heard

@@ -62,7 +62,8 @@ def runs(run: str | None, month: Month | None, limit: int, book: Path, as_json: 
     if as_json:
         shared.print_json({"book": str(book), "runs": [report.json for report in found]})
     elif not found:
-        shared.tell(f"{book}: no run has been recorded" + (f" of {month}" if month else ""))
+        which = f" of {month}" if month else ""
+        shared.tell(f"{book}: {shared.there(book)}no run has been recorded{which}")
     else:
         shared.tell(_listed(found))
 

@@ -57,7 +57,7 @@ def status(late: bool, logs: str, columns: Columns, book: Path, as_json: bool) -
         shared.print_json(said | news)
         return
     if not months:
-        shared.tell(f"{book}: no month is settled yet")
+        shared.tell(f"{book}: {shared.there(book)}no month is settled yet")
         return
     heads = ("month", "revision", "accounts", "payable", "frozen", "published")
     rows = [heads, *(_status_row(opened, settlement) for settlement in months.values())]

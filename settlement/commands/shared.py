@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from settlement import shell
-from settlement.book import Book, Settlement
+from settlement.book import Book, Settlement, is_folder
 from settlement.commands import completing
-from settlement.errors import MissingInput
 from settlement.month import Month, last_ended
 from settlement.operations import values
 from settlement.report import json_text, safe
@@ -42,13 +41,14 @@ def revisions(book: Path, month: Month | None) -> tuple[Settlement, ...]:
     if month is None and opened.settlements:
         month = last_ended(shell.now(), opened.settlements[-1].price_book.zone)
     if month is None:
-        raise MissingInput(
-            "no month is settled yet",
-            where=str(book),
-            cure=f"settle one with: settle run {given}".rstrip(),
-        )
+        raise opened.nothing_settled(given)
     opened.settlement(month, given)
     return opened.revisions(month)
+
+
+def there(book: Path) -> str:
+    """Say that a book is not there, before what it has not; nothing where it is."""
+    return "" if is_folder(book) else "no book there, "
 
 
 def settled(settlement: Settlement) -> dict[str, Any]:
