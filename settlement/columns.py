@@ -6,10 +6,14 @@ has other names for them, a mapping says which, and only the code that opens fil
 
 import difflib
 from collections.abc import Iterable, Mapping
+from shlex import quote
 
 from settlement.errors import BadConfig
 
 COLUMNS = ("request_id", "account_id", "interface", "timestamp", "status_code", "item")
+_FILE = "[logs.columns] of settlement.toml"
+_LISTED, _LONGEST_NAME = 8, 40
+"""How many columns of a file a refusal lists, and how much of a name."""
 
 
 def mapping(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -41,6 +45,34 @@ def mapping(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
             )
         by_own[own] = name
     return names
+
+
+def cure_of_missing(name: str, own: str, others: Iterable[str]) -> str:
+    """Say what to do about a column that a file lacks: it may have another name there.
+
+    Args:
+        name: what the column is called here.
+        own: what it should be called in the file.
+        others: the columns of the file that mean nothing here.
+    """
+    known = {_plain(other): other for other in others}
+    near = difflib.get_close_matches(_plain(own), known, 1, 0.6)
+    if near:
+        called = f"did you mean {known[near[0]]!r}? Say so by"
+        return f"{called} --column {name}={quote(known[near[0]])}, or in {_FILE}"
+    cure = "write it into the file, or move the file out of the call log"
+    if not known:
+        return cure
+    listed = ", ".join(repr(other)[:_LONGEST_NAME] for other in [*known.values()][:_LISTED])
+    more = ", …" if len(known) > _LISTED else ""
+    return (
+        f"{cure}; if it is one of {listed}{more}, say so by --column {name}=COLUMN, or in {_FILE}"
+    )
+
+
+def _plain(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def renamed(names: Mapping[str, str]) -> dict[str, str]:

@@ -84,6 +84,37 @@ def test_flag_variable_and_file_name_columns_alike(tmp_path: Path) -> None:
     assert len(set(tables)) == 1
 
 
+MISSING = """
+own names                      →  typed              →  says
+request_id=Request_ID          →                     →  did you mean 'Request_ID'?
+request_id=Request_ID          →                     →  --column request_id=Request_ID, or in [logs.
+account_id=accountid           →                     →  --column account_id=accountid, or in [logs.
+account_id=account-Id          →                     →  --column account_id=account-Id, or in [logs.
+request_id=id_of_req           →  request_id=id_req  →  --column request_id=id_of_req, or in [logs.
+request_id=rid account_id=who  →                     →  write it into the file, or move the file
+request_id=rid account_id=who  →                     →  if it is one of 'rid', 'who', say so by --co
+account_id=客户                →                     →  '客户', say so by --column account_id=COLUMN
+"""
+
+
+@pytest.mark.parametrize("case", MISSING.strip().splitlines()[1:])
+def test_a_missing_column_may_have_another_name(tmp_path: Path, case: str) -> None:
+    own, typed, says = (cell.strip() for cell in case.split("→"))
+    write_world(tmp_path, "2026-02")
+    rename(tmp_path, dict(pair.split("=") for pair in own.split()))
+    done = run(tmp_path, "plan", "2026-02", SETTLE_COLUMNS=typed)
+    assert (done.code, len(done.err.splitlines())) == (65, 1)
+    assert says in done.err
+
+
+def test_a_column_that_is_nowhere_is_to_be_written(tmp_path: Path) -> None:
+    write_world(tmp_path, "2026-02")
+    for path in (tmp_path / "logs").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["request_id"]), path)
+    done = run(tmp_path, "plan", "2026-02")
+    assert done.err.endswith("write it into the file, or move the file out of the call log\n")
+
+
 def test_settled_already_only_by_the_same_names(tmp_path: Path) -> None:
     write_world(tmp_path, "2026-02")
     rename(tmp_path, OWN)

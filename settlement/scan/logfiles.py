@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from settlement.columns import COLUMNS, mapping
+from settlement.columns import COLUMNS, cure_of_missing, mapping
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
 from settlement.prices import Version
 from settlement.scan import footers
@@ -104,6 +104,13 @@ class LogFile:
     doubled: tuple[str, ...] = ()
     footer: Footer = field(kw_only=True, repr=False, compare=False)
     names: Mapping[str, str] = field(default_factory=lambda: AS_HERE)
+
+    @property
+    def others(self) -> list[str]:
+        """The columns at its root that the log does not have, in their order."""
+        known = {self.names[name] for name in self.types}
+        there = dict.fromkeys(leaf.path[0].decode() for leaf in self.footer.leaves)
+        return [name for name in there if name not in known]
 
     def column(self, name: str) -> str:
         """Say for a refusal which column of the file is meant."""
@@ -592,7 +599,7 @@ def _check_file(file: LogFile, columns: Iterable[str], naive_zone: ZoneInfo | No
             raise BadInput(
                 "is missing",
                 where=where,
-                cure="write it into the file, or move the file out of the call log",
+                cure=cure_of_missing(name, file.names[name], file.others),
             )
 
 
