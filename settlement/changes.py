@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from settlement import ledger, money, tables
 from settlement.book import Book, Settlement
+from settlement.decimals import NO_PRICE
+from settlement.difference import places
 from settlement.draft import Draft
+
+if TYPE_CHECKING:
+    from settlement.money import Ints
 
 LARGEST = 10
 
@@ -108,22 +114,41 @@ def _outcomes(
         yield ledger.HOLDS, book.open_holds(), draft.frozen, "amount"
 
 
-def _first(table: tables.Table, old: pd.DataFrame, new: pd.DataFrame, column: str) -> str:
-    """Name the first row of a table that differs, and how many do; empty if none does."""
+def _first(table: tables.Table, old: pd.DataFrame, new: pd.DataFrame, by: str) -> str:
+    """Name the row of a table that changed most, and how many changed; empty if none did.
+
+    The most is told by a column; where that is the same in every row, the first row that
+    changed is named, with the first column in which it did.
+    """
     if old.equals(new):
         return ""
-    if old[table.key].equals(new[table.key]):  # as where prices alone differ; no need to merge
-        rows = (old != new).any(axis=1).to_numpy().nonzero()[0]
-        changed = old[table.key].iloc[rows]
-        before, after = (int(each[column].iloc[rows[0]]) for each in (old, new))
+    left, right = places(table, old, new)
+    before, after = _numbers(old, left, by), _numbers(new, right, by)
+    most = int(np.abs(after - before).argmax())
+    at, to = int(left[most]), int(right[most])
+    if before[most] != after[most]:
+        column = next(column for column in table.columns if column.name == by)
+        changed = [(by, _said(column, before[most]), _said(column, after[most]))]
     else:
-        both = old.merge(new, how="outer", on=list(old.columns), indicator=True)
-        changed = both.loc[both["_merge"] != "both", table.key].drop_duplicates()
-        first = changed.head(1)
-        before, after = (int(each.merge(first, on=table.key)[column].sum()) for each in (old, new))
-    show = (lambda value: f"{value:,}") if column == "calls" else money.grouped
-    key = " ".join(changed.iloc[0])
-    return (
-        f"{len(changed):,} rows of {table.name} differ, first {key}: "
-        f"{column} {show(before)} → {show(after)}"
-    )
+        cells = [(each.name, _cell(each, old, at), _cell(each, new, to)) for each in table.columns]
+        changed = [each for each in cells[table.key_length :] if each[1] != each[2]]
+    name, was, now = changed[0]
+    key = " ".join((old if at >= 0 else new)[table.key].iloc[at if at >= 0 else to])
+    return f"{len(left):,} rows of {table.name} differ, first {key}: {name} {was} → {now}"
+
+
+def _numbers(rows: pd.DataFrame, place: "Ints", column: str) -> "Ints":
+    """Return the values at these places; 0 for -1, where no row is."""
+    return np.append(rows[column].to_numpy(), 0)[place]
+
+
+def _cell(column: tables.Column, rows: pd.DataFrame, place: int) -> str:
+    return _said(column, rows[column.name].iloc[place]) if place >= 0 else "nothing"
+
+
+def _said(column: tables.Column, value: Any) -> str:
+    if column.kind is tables.Kind.TEXT:
+        return str(value)
+    if column.nullable and value == NO_PRICE:
+        return "nothing"
+    return money.grouped(int(value)) if column.kind.is_money else f"{value:,}"

@@ -52,16 +52,11 @@ def first(table: Table, one: pd.DataFrame, other: pd.DataFrame) -> Difference | 
     """
     if one.equals(other):
         return None
-    left, right = _places(table, one, other)
-    both = (left >= 0) & (right >= 0)
-    unlike = ~both
-    for column in table.columns:
-        unlike[both] |= _unlike(one[column.name], other[column.name], left[both], right[both])
-    row = int(np.flatnonzero(unlike)[0])
-    at, to = int(left[row]), int(right[row])
+    left, right = places(table, one, other)
+    at, to = int(left[0]), int(right[0])
     side, where = (one, at) if at >= 0 else (other, to)
     key = tuple(_value(column, side, where) for column in table.columns[: table.key_length])
-    rows = int(np.count_nonzero(unlike))
+    rows = len(left)
     if at < 0 or to < 0:
         found, none = "a row", "no such row"
         sides = (none, found) if at < 0 else (found, none)
@@ -73,8 +68,20 @@ def first(table: Table, one: pd.DataFrame, other: pd.DataFrame) -> Difference | 
     raise AssertionError("rows that differ in no column")
 
 
-def _places(table: Table, one: pd.DataFrame, other: pd.DataFrame) -> "tuple[Ints, Ints]":
+def places(table: Table, one: pd.DataFrame, other: pd.DataFrame) -> "tuple[Ints, Ints]":
+    """Return for each row that differs its place in both, -1 where it is not, by key."""
+    left, right = _paired(table, one, other)
+    both = (left >= 0) & (right >= 0)
+    unlike = ~both
+    for column in table.columns:
+        unlike[both] |= _unlike(one[column.name], other[column.name], left[both], right[both])
+    return left[unlike], right[unlike]
+
+
+def _paired(table: Table, one: pd.DataFrame, other: pd.DataFrame) -> "tuple[Ints, Ints]":
     """Return for each key of either side its place in both, -1 where it is not, by key."""
+    if one[table.key].equals(other[table.key]):  # as where prices alone differ; no need to merge
+        return np.arange(len(one)), np.arange(len(one))
     left, right = (
         rows[table.key].assign(**{name: np.arange(len(rows))})
         for name, rows in (("one", one), ("other", other))

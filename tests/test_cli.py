@@ -357,7 +357,7 @@ REFUSED: list[tuple[Callable[[Place], None], str, int, str]] = [
         "2026-01/r1/entries.parquet · backup · check --book book",
     ),
     # another outcome
-    (priced('"0.0032"', '"0.0031"'), "run 2026-01", 4, "2026-01 r1 · 28.8032 → 27.9031 · --revise"),
+    (priced('"0.0032"', '"0.0031"'), "run 2026-01", 4, "2026-01 r1 · 31.3632 → 30.3831 · --revise"),
 ]
 
 
@@ -549,8 +549,15 @@ def test_a_changed_file_with_the_same_calls_is_the_same_outcome(place: Place) ->
 @pytest.mark.parametrize(
     ("setup", "says"),
     [
-        (priced('"0.0032"', '"0.0031"'), "invoices · 28.80 → 27.90"),
-        (priced('factor = "1.20"', 'factor = "1.10"'), "holds · 34.56 → 31.68"),
+        # the row that changed most comes first; where no money moved, the column that changed
+        (
+            priced('"0.0032"', '"0.0031"'),
+            "invoices differ, first 0100000050: payable 31.36 → 30.38",
+        ),
+        (priced('factor = "1.20"', 'factor = "1.10"'), "holds · 0100000050 · 37.63 → 34.50"),
+        (lambda place: _add_call(place, "0100000099", "DetectFace"), "detection: calls 700 → 701"),
+        (lambda place: _add_call(place, "0100000007"), "lines · 0100000007 · calls nothing → 1"),
+        (lambda place: _add_call(place, "0100000007"), "list_amount nothing → 0.00"),
         (lambda place: _add_call(place, "0100000042"), "usage · 10,001 → 10,002"),
         (lambda place: _add_call(place, "0100000007"), "usage · 0100000007 · 0 → 1"),
     ],
@@ -596,8 +603,8 @@ def test_a_cure_is_typed_as_it_is_printed(place: Place, case: str) -> None:
     assert again.out.startswith(" ".join(says)), again
 
 
-def _add_call(place: Place, account: str) -> None:
-    late = small_logs.made("2026-01", {(account, "CompareFace"): 1}, "late-")
+def _add_call(place: Place, account: str, interface: str = "CompareFace") -> None:
+    late = small_logs.made("2026-01", {(account, interface): 1}, "late-")
     small_logs.write(late, place.logs / "late.parquet")
 
 
