@@ -12,6 +12,7 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from types import MappingProxyType
@@ -31,6 +32,8 @@ _T = TypeVar("_T")
 _MOST_CALLS = 2**63 - 1
 _MOST_TIERS = 1000
 _FACTOR_LIMIT = 1000
+_QUOTED = 10**9
+"""Numbers below are shown in quotes where a text is wanted."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,11 @@ class _Reader:
                 raise self.bad(f"unknown key {key!r}", cure)
 
     def text(self, key: str, default: str | None = None) -> str:
-        return self._take(key, default, str, 'a non-empty text in quotes, such as "x"', bool)
+        hint = 'a non-empty text in quotes, such as "x"'
+        number: Any = self.table.get(key)
+        if type(number) in (int, float) and 0 <= number < _QUOTED:
+            hint = f'it in quotes: "{Decimal(repr(number)):f}"'
+        return self._take(key, default, str, hint, bool)
 
     def number(self, key: str, default: int | None, least: int) -> int:
         hint = f"a whole number from {least} to 2^63 - 1"
