@@ -126,7 +126,12 @@ def test_a_stop_for_review_is_no_refusal(world: Path, fork: Forks) -> None:
     limit = "run 2026-02 --limit-account 0:0.5"
     assert settle(fork, world, limit).code == 3
     assert newest(world).outcome == "stopped for review"
-    assert newest(world).details[-1].startswith("settle run 2026-02 ")
+    command = newest(world).details[-1]
+    assert command.startswith("settle run 2026-02 ")
+    *_, refusal, rest = fork("runs", "--limit", "1", "--book", "book", cwd=world).out.splitlines()
+    assert refusal.endswith("run the last line below")
+    shows = rest.partition("lines below it are shown by: settle ")[2]
+    assert command in fork(*shows.split(), cwd=world).out
 
 
 @pytest.mark.parametrize("command", ["run 2026-13", "run 2026-01 --reason x", "run 2026-04"])

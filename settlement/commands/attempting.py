@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from settlement import shell
+from settlement.book import on_book
 from settlement.commands import completing, shared
 from settlement.month import Month
 from settlement.operations import attempts, values
@@ -65,11 +66,11 @@ def runs(run: str | None, month: Month | None, limit: int, book: Path, as_json: 
         which = f" of {month}" if month else ""
         shared.tell(f"{book}: {shared.there(book)}no run has been recorded{which}")
     else:
-        shared.tell(_listed(found))
+        shared.tell(_listed(book, found))
 
 
-def _listed(found: Iterable[Report]) -> str:
-    """Lay runs out in a table, a refusal beneath its run."""
+def _listed(book: Path, found: Iterable[Report]) -> str:
+    """Lay runs out in a table, a refusal beneath its run, and what shows the rest of it."""
     heads = ("run", "month", "outcome", "exit", "seconds")
     rows = [heads, *(_row(report) for report in found)]
     table = laid(rows, right=[3, 4])
@@ -78,6 +79,11 @@ def _listed(found: Iterable[Report]) -> str:
         lines.append(row)
         if report.refusal:
             lines.append(f"  {safe(report.refusal)}")
+        if report.details:
+            whole = on_book(f"runs {report.id}", book)
+            lines.append(
+                f"  the {len(report.details):,} lines below it are shown by: {safe(whole)}"
+            )
     return "\n".join(lines)
 
 
