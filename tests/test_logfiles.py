@@ -117,6 +117,16 @@ def test_no_file_at_all_is_missing_input(
     with pytest.raises(MissingInput) as caught:
         find(logs)
     assert logs in str(caught.value)
+    skipped = "no .parquet file in it, but 1 name beginning with _ or ., which are skipped; "
+    assert (skipped in str(caught.value)) == (logs != "nowhere")
+
+
+def test_a_file_of_another_name_is_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b")
+    with pytest.raises(MissingInput) as caught:
+        find(str(path))
+    assert str(caught.value).startswith(f"{path}: is no .parquet file; ")
 
 
 @pytest.mark.parametrize(

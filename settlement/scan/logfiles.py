@@ -248,8 +248,12 @@ def find(logs: str, names: Mapping[str, str] = AS_HERE) -> CallLog:
             where=logs,
         )
     if not found:
+        with reading(logs):
+            is_file = filesystem.get_file_info(root).type == pafs.FileType.File
         raise MissingInput(
-            "no .parquet file in it", where=logs, cure="give the folder that holds the call log"
+            "is no .parquet file" if is_file else f"no .parquet file in it{_but(skipped)}",
+            where=logs,
+            cure="give the folder that holds the call log",
         )
     found.sort(key=lambda file: file.name.encode())
     with ThreadPoolExecutor(_FOOTER_READERS[is_local]) as pool:
@@ -277,6 +281,12 @@ def _filesystem(logs: str) -> tuple[pafs.FileSystem, str]:
         what = f"no address of a call log ({' '.join(str(error).split())})"
         raise BadInput(what, where=logs, cure=cure) from error
     return filesystem, path.rstrip("/") + "/" + address[len(fixed) :] if wild else path
+
+
+def _but(skipped: int) -> str:
+    """Say how many names were skipped where nothing else was found."""
+    names = f"{skipped:,} name{'s' if skipped > 1 else ''}"
+    return f", but {names} beginning with _ or ., which are skipped" if skipped else ""
 
 
 _Walk = Callable[[str], tuple[list[_Found], int]]
