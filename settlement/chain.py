@@ -125,7 +125,7 @@ def files(settlement: Settlement, expected_tables: Sequence[str]) -> Iterator[Fi
         if name not in expected:
             yield finding(settlement, name, "was not published there")
         elif name not in present:
-            yield finding(settlement, name, "is missing")
+            yield finding(settlement, name, "the file is missing")
         elif not stat.S_ISREG(present[name].lstat().st_mode):
             yield finding(settlement, name, "is not a regular file")
     described = set(settlement.manifest["tables"])

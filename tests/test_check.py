@@ -434,6 +434,18 @@ def test_damage_to_the_structure_is_found_and_named(
     assert all("\n" not in each for each in found)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("2026-02/r1/lines.parquet", "2026-02/r1/settlement.json"),
+        *("2026-03/r1/prices.toml", "2026-03/r1/contracts.csv"),
+    ],
+)
+def test_a_missing_file_is_found_once(book: Path, path: str) -> None:
+    (book / path).unlink()
+    assert [each for each in problems(book) if path in each] == [f"{path}: the file is missing"]
+
+
 def test_what_runs_leave_beside_the_months_is_no_damage(book: Path) -> None:
     (book / ".drafts" / "2026-04-r1-1").mkdir(parents=True)
     (book / ".lock").touch()
