@@ -200,6 +200,10 @@ def test_a_killed_run_is_told_from_one_that_runs(long_world: Path, fork: Forks) 
     assert (code, before.outcome, after.outcome) == (-signal.SIGKILL, "running", "killed")
     listed = fork("runs", "--book", long_world / "book", "--limit", 1).out
     assert f"{after.id}  2026-02  killed" in listed
+    whole = fork("runs", after.id, "--book", long_world / "book").out
+    assert "ended    not recorded: it was killed, its machine went down, or the disk was full" in (
+        whole.splitlines()
+    )
 
 
 def test_a_report_is_whole_at_any_time(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ from settlement.terminal import laid
 def runs(run: str | None, month: Month | None, limit: int, book: Path, as_json: bool) -> None:
     """List what each run came to, the newest first, or show one whole.
 
-    ID is as listed, or how it begins. The newest 1,000 are kept. A run that was killed, or
-    whose machine went down, is listed as killed.
+    ID is as listed, or how it begins. The newest 1,000 are kept. A run that did not record its
+    end is listed as killed: it was, or its machine went down, or the disk was full.
 
     \b
     Examples:
@@ -108,7 +108,7 @@ def _shown(report: Report) -> str:
         ("command", " ".join(report.command)),
         ("book", report.book),
         ("began", report.started),
-        ("ended", report.finished or "-"),
+        ("ended", _ended(report)),
         ("by", f"process {report.pid} on {report.host}, settlement {report.program}"),
         ("took", _took(report)),
         ("stages", ", ".join(f"{name} {taken:.2f} s" for name, taken in report.stages.items())),
@@ -127,6 +127,12 @@ def _shown(report: Report) -> str:
     ]
     lines += ["options", aligned(set_to, indent="  ")]
     return "\n".join([*lines, *(safe(line) for line in report.traceback)])
+
+
+def _ended(report: Report) -> str:
+    if report.outcome == attempts.KILLED:
+        return "not recorded: it was killed, its machine went down, or the disk was full"
+    return report.finished or "-"
 
 
 def _took(report: Report) -> str:

@@ -4,7 +4,8 @@ Published, refused, failed or interrupted: every attempt leaves one file, ``<id>
 by the id of its run, which sorts by time. Where one run settles several months the second is
 ``<id>.002``. It is written when the attempt begins, and put anew when it ends. As long as the
 attempt lives it holds a lock on its file, which the operating system takes away from a killed
-one: a report that still says ``running`` while nobody locks it is of a run that was killed.
+one: a report that still says ``running`` while nobody locks it is of a run that was killed,
+or, where the disk was full, could not put its end.
 
 Reports are news, not books: nothing that is settled depends on them, any may be removed, the
 oldest go by themselves, and one that cannot be written is a warning.
