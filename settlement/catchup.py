@@ -17,6 +17,7 @@ from settlement.month import Month, last_ended, months_between
 from settlement.operations import messages
 from settlement.progress import Progress, Warn, silent, unheard
 from settlement.report import grouped
+from settlement.words import count_of
 
 if TYPE_CHECKING:
     from settlement.ingest import Ingested
@@ -122,7 +123,8 @@ def told(done: "Done") -> str:
     rows, totals = settlement.manifest["rows"], settlement.manifest["totals"]
     currency = settlement.price_book.currency.code
     return (
-        f"{settlement.name}: {done.outcome}, {rows['billed']:,} of {rows['read']:,} calls billed, "
-        f"{totals['accounts']:,} accounts, payable {grouped(totals['payable'])} {currency}, "
+        f"{settlement.name}: {done.outcome}, {rows['billed']:,} of "
+        f"{count_of(rows['read'], 'call')} billed, {count_of(totals['accounts'], 'account')}, "
+        f"payable {grouped(totals['payable'])} {currency}, "
         f"frozen {grouped(totals['frozen'])} {currency}, {sum(done.seconds.values()):.1f} s"
     )

@@ -12,6 +12,7 @@ from settlement.book import Book, Settlement
 from settlement.decimals import NO_PRICE
 from settlement.difference import places
 from settlement.draft import Draft
+from settlement.words import count_of
 
 if TYPE_CHECKING:
     from settlement.money import Ints
@@ -134,7 +135,8 @@ def _first(table: tables.Table, old: pd.DataFrame, new: pd.DataFrame, by: str) -
         changed = [each for each in cells[table.key_length :] if each[1] != each[2]]
     name, was, now = changed[0]
     key = " ".join((old if at >= 0 else new)[table.key].iloc[at if at >= 0 else to])
-    return f"{len(left):,} rows of {table.name} differ, first {key}: {name} {was} → {now}"
+    one, more = f"row of {table.name} differs", f"rows of {table.name} differ"
+    return f"{count_of(len(left), one, more)}, first {key}: {name} {was} → {now}"
 
 
 def _numbers(rows: pd.DataFrame, place: "Ints", column: str) -> "Ints":

@@ -43,6 +43,7 @@ from settlement.month import is_over, zone_named
 from settlement.prices import PriceBook, Version
 from settlement.scan.logfiles import InputFile
 from settlement.tables import Table, WrongTable
+from settlement.words import count_of
 
 USAGE = "that the usage is what the log says: settle check --recount MONTH --logs LOGS"
 """What no check proves without the log."""
@@ -386,7 +387,8 @@ def _inputs(inputs: Sequence[InputFile], rows: Mapping[str, int]) -> Iterator[st
     """The files recorded are files that can have had the rows that were read."""
     for file in inputs:
         if not file.file or file.size < _SMALLEST_FILE or file.rows < 1:
-            yield f"inputs: {file.file!r} cannot have {file.rows:,} rows in {file.size:,} bytes"
+            has, size = count_of(file.rows, "row"), count_of(file.size, "byte")
+            yield f"inputs: {file.file!r} cannot have {has} in {size}"
         if not _DIGEST.fullmatch(file.footer_sha256):
             yield f"inputs: {file.file!r} has no digest of a footer"
     names = [file.file.encode(errors="surrogatepass") for file in inputs]
@@ -397,8 +399,8 @@ def _inputs(inputs: Sequence[InputFile], rows: Mapping[str, int]) -> Iterator[st
     recorded, in_month = sum(file.rows for file in inputs), gates.in_month(rows)
     if not in_month <= recorded <= rows["read"] or bool(inputs) != bool(in_month):
         yield (
-            f"inputs: {recorded:,} rows in {len(inputs):,} files cannot be all with some of the "
-            f"{in_month:,} rows of the month among {rows['read']:,}"
+            f"inputs: {count_of(recorded, 'row')} in {count_of(len(inputs), 'file')} cannot "
+            f"be all with some of the {in_month:,} rows of the month among {rows['read']:,}"
         )
 
 

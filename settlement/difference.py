@@ -8,6 +8,7 @@ import pandas as pd
 
 from settlement import money
 from settlement.tables import Column, Kind, Table
+from settlement.words import count_of
 
 if TYPE_CHECKING:
     from settlement.money import Ints
@@ -36,7 +37,7 @@ class Difference:
 
     def said(self, one: str, other: str) -> str:
         """Write it as a sentence; the sides have these names."""
-        rows = f"{self.rows:,} row{'s' if self.rows > 1 else ''} of {self.table}"
+        rows = f"{count_of(self.rows, 'row')} of {self.table}"
         column = f" {self.column}:" if self.column else ""
         key = " ".join(self.key)
         return f"{rows}, first {key}:{column} {self.one} {one}, {self.other} {other}"

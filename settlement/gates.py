@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from settlement import frames, money, tables
 from settlement.draft import Draft
 from settlement.prices import canonical_json
+from settlement.words import count_of
 
 SHOWN = 10
 """How many accounts a person is shown, the largest first."""
@@ -132,7 +133,7 @@ def accounts(
             f"and than {money.grouped(amount)}"
         )
     if len(order) > SHOWN:
-        yield f"… and {len(order) - SHOWN:,} more accounts"
+        yield f"… and {count_of(len(order) - SHOWN, 'more account')}"
 
 
 def rejects(share: Fraction, rows: Mapping[str, int]) -> Iterator[str]:
@@ -140,7 +141,7 @@ def rejects(share: Fraction, rows: Mapping[str, int]) -> Iterator[str]:
     some, of = rejected(rows), in_month(rows)
     if some > share * of:
         yield (
-            f"{some:,} of {of:,} rows are rejected: {_decimal(Fraction(100 * some, of), 4)} %, "
+            f"{rejected_of(rows)}: {_decimal(Fraction(100 * some, of), 4)} %, "
             f"the limit is {_decimal(100 * share, 8)} %"
         )
 
@@ -150,7 +151,7 @@ def adjustments(below: int, changed: pd.DataFrame) -> Iterator[str]:
     moved = money.exact_sum(changed["adjustment"].abs().to_numpy())
     if moved >= below:
         yield (
-            f"{len(changed):,} adjustments of {money.grouped(moved)} in all, not below "
+            f"{count_of(len(changed), 'adjustment')} of {money.grouped(moved)} in all, not below "
             f"{money.grouped(below)}"
         )
 
@@ -164,6 +165,12 @@ def rejected(rows: Mapping[str, int]) -> int:
     """Return how many rows of the month were rejected."""
     kept = sum(count for bucket, count in rows.items() if bucket.startswith("rejected."))
     return kept - rows["rejected.missing_timestamp"]
+
+
+def rejected_of(rows: Mapping[str, int], named: str = "rows") -> str:
+    """Say how many of the month's rows were rejected."""
+    of = f"of {in_month(rows):,} {named}"
+    return count_of(rejected(rows), f"{of} is rejected", f"{of} are rejected")
 
 
 def _decimal(value: Fraction, digits: int = 2) -> str:

@@ -28,6 +28,7 @@ from settlement.scan.cache import Cache, Damaged, Digests, Key, Writer, write_me
 from settlement.scan.decoding import columns
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.whatif import counting_of
+from settlement.words import count_of
 
 _DAY = 86_400
 
@@ -57,14 +58,14 @@ class Ingested:
     def __str__(self) -> str:
         rows = sum(each.rows for each in self.digested)
         months = sorted({each.month for each in self.digested})
-        files = f"{len(self.digested):,} file{'s' if len(self.digested) != 1 else ''}"
-        what = f"digested {files}, {rows:,} rows"
+        files = count_of(len(self.digested), "file")
+        what = f"digested {files}, {count_of(rows, 'row')}"
         if months:
             what += f" ({', '.join(map(str, months))})"
         left = sum(not each.size for each in self.digested)
         if left:
             what += f", {left:,} of them not kept: they have too many rejected rows"
-        return f"{what}; kept {self.kept:,}, removed {self.removed:,} entries"
+        return f"{what}; kept {self.kept:,}, removed {count_of(self.removed, 'entry', 'entries')}"
 
 
 @dataclass(frozen=True)

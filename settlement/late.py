@@ -16,6 +16,7 @@ from settlement.inputs import Moves
 from settlement.month import UNITS_PER_SECOND, Month, Period, zone_named
 from settlement.scan.decoding import touching
 from settlement.scan.logfiles import CallLog, InputFile, LogFile
+from settlement.words import count_of
 
 _NAMED = 3
 """How many files that are gone a sentence names."""
@@ -43,12 +44,12 @@ class Late:
 
     def __str__(self) -> str:
         news = [
-            f"{len(files):,} {kind} file{'s' if len(files) > 1 else ''}"
+            count_of(len(files), f"{kind} file")
             for kind, files in (("new", self.new), ("changed", self.changed))
             if files
         ]
         if news:
-            news += [f"about {self.rows:,} rows", "may need a revision"]
+            news += [f"about {count_of(self.rows, 'row')}", "may need a revision"]
         if self.gone:
             news.append(f"gone since it was read: {named(self.gone)}")
         return f"{self.month}: {', '.join(news)}"

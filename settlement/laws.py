@@ -30,6 +30,7 @@ from settlement import frames, ledger, money
 from settlement.money import Currency
 from settlement.month import Month
 from settlement.tables import ROWS
+from settlement.words import count_of
 
 if TYPE_CHECKING:
     from settlement.money import Ints
@@ -194,8 +195,8 @@ class History:
             yield f"{name}: an unfreeze that is not exactly one open hold"
         later = newest is None or posted.month > newest
         if later and len(released) != len(open_now):
-            left = len(open_now) - len(released)
-            yield f"{name}: {left} holds of {newest} were not released"
+            left = count_of(len(open_now) - len(released), "hold")
+            yield f"{name}: {left} of {newest} not released"
         if not later and posted.month != newest and (len(made) or len(released)):
             yield f"{name}: moves holds, though {newest} was settled before it"
         left_open = _carry(open_now, entries[kind != "freeze"])
@@ -297,7 +298,7 @@ def _contract_lines(stated: Statement) -> Iterator[str]:
         lines = stated.lines[name].to_numpy()[place[same]]
         same[same] = rows[name].to_numpy()[same] == lines
     if not same.all():
-        yield f"{np.count_nonzero(~same):,} rows of contract_lines are not lines"
+        yield f"{count_of(int(np.count_nonzero(~same)), 'row')} of contract_lines not among lines"
     if (rows["book_list_amount"] - rows["book_voucher_amount"] != rows["book_amount"]).any():
         yield "list − voucher is not amount by the price book in contract_lines"
 

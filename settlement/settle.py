@@ -63,6 +63,7 @@ from settlement.scan.decoding import touching
 from settlement.scan.logfiles import CallLog, InputFile
 from settlement.usage import KEPT_REJECTS, Counted
 from settlement.whatif import Effect
+from settlement.words import count_of
 
 SHOWN_REJECTS = 10
 """How many rejected rows a refusal shows."""
@@ -445,7 +446,7 @@ def _find(order: Order, journal: Journal) -> CallLog:
     with journal.stage("find"):
         log = logfiles.find(order.logs, order.names)
     journal.files, journal.file_rows, journal.file_bytes = len(log.files), log.rows, log.size
-    said = f"{order.month}: {log.rows:,} rows in {len(log.files):,} files"
+    said = f"{order.month}: {count_of(log.rows, 'row')} in {count_of(len(log.files), 'file')}"
     messages.detail(
         f"{said}, {log.size:,} bytes", files=len(log.files), rows=log.rows, bytes=log.size
     )
@@ -457,7 +458,7 @@ def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
     if order.engine == "local":
         digests = ingest.digests(order.book, log, order.month, order.prices, order.naive_zone)
         known = len(digests.entries)
-        said = f"{order.month}: {known:,} of {len(log.files):,} files are digested already"
+        said = f"{order.month}: {known:,} of {count_of(len(log.files), 'file')} digested already"
         messages.detail(said, digested=known)
         return partial(usage.count, threads=order.threads, digests=digests)
     from settlement.spark import engine as spark
@@ -486,7 +487,7 @@ def _count(order: Order, log: CallLog, journal: Journal, progress: Progress, war
     journal.rows = rows = counted.rows
     if not in_month(rows) and not order.allow_empty:
         raise MissingInput(
-            f"no call in {order.month} among {rows['read']:,} rows",
+            f"no call in {order.month} among {count_of(rows['read'], 'row')}",
             where=order.logs,
             cure="check the path; if nobody called, pass --allow-empty",
         )
@@ -531,7 +532,7 @@ def _too_many_rejects(order: Order, counted: Counted) -> BadInput:
     reasons = [f"{count:,} {name}" for name, count in rows.items() if name.startswith("rejected.")]
     first = counted.rejects.head(SHOWN_REJECTS)
     return BadInput(
-        f"{rejected(rows):,} of {in_month(rows):,} rows of {order.month} are rejected",
+        gates.rejected_of(rows, f"rows of {order.month}"),
         where=order.logs,
         cure=f"mend the log, or allow more than {float(order.max_rejects)} by --max-rejects",
         details=[", ".join(reasons)]

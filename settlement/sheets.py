@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from settlement.errors import BadInput
 from settlement.scan import footers
+from settlement.words import count_of
 
 if TYPE_CHECKING:
     from settlement.money import Ints
@@ -186,10 +187,12 @@ def _csv(
     if uneven:
         row, cells = uneven[0]
         raise BadInput(
-            f"{cells} cells where the header has {len(names)}",
+            f"{count_of(cells, 'cell')} where the header has {len(names)}",
             where=f"{name}, row {row}",
             cure="write a cell for each column, and cells with a comma in double quotes",
-            details=shortened([f"row {n}: {m} cells" for n, m in uneven[1:]], len(uneven)),
+            details=shortened(
+                [f"row {n}: {count_of(m, 'cell')}" for n, m in uneven[1:]], len(uneven)
+            ),
         )
     every = np.arange(2, len(table) + len(blank) + 2, dtype=np.int64)
     return table, every[~np.isin(every, blank)]

@@ -163,8 +163,8 @@ CHANGES = {
     ),
     "the form of a number": (CONTRACTS.replace("0.15", "0.150"), "settled already"),
     "terms of an account without calls": (CONTRACTS.replace("0099,*", "0098,*"), "same outcome"),
-    "a discount": (CONTRACTS.replace("0.15", "0.2"), "rows of lines differ, first 0042"),
-    "a freeze factor": (CONTRACTS.replace("1.5", "1.4"), "rows of holds differ, first 0042"),
+    "a discount": (CONTRACTS.replace("0.15", "0.2"), "row of lines differs, first 0042"),
+    "a freeze factor": (CONTRACTS.replace("1.5", "1.4"), "row of holds differs, first 0042"),
     "no contracts": (None, "rows of lines differ, first 0050"),
 }
 

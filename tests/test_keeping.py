@@ -67,7 +67,7 @@ def test_the_digest_and_a_recount_prove_the_rest(settled: Place) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
         "book: sound, 3 settlements, 34 rows",
-        "  counted again: 2026-03 r1, 1 files, 3 rows; 2 other files in the log were not read",
+        "  counted again: 2026-03 r1, 1 file, 3 rows; not read: 2 other files in the log",
         "  not proved: the usage of the other 2 settlements",
     ]
     older = settled("check --recount 2026-01 --prices prices.toml --json").json
@@ -143,7 +143,7 @@ def test_a_recount_reads_the_columns_under_the_names_of_then(tmp_path: Path, for
     assert place("run 2026-01 --column request_id=rid").code == 0
     done = place("check --recount")
     assert (done.code, done.err) == (0, "")
-    assert "  counted again: 2026-01 r1, 1 files, 3 rows" in done.out.splitlines()
+    assert "  counted again: 2026-01 r1, 1 file, 3 rows" in done.out.splitlines()
 
 
 WAYS = """

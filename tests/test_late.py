@@ -75,7 +75,7 @@ def test_new_files_are_counted_by_month(world: Path) -> None:
     add_late(world, "c", 2)
     assert news(world) == [
         "2026-01: 2 new files, about 5 rows, may need a revision",
-        "2026-02: 1 new file, about 1 rows, may need a revision",
+        "2026-02: 1 new file, about 1 row, may need a revision",
     ]
 
 
@@ -118,7 +118,7 @@ def status(fork: Forks, world: Path, command: str = "status", **settings: str) -
 
 def test_status_looks_where_it_is_asked_to(world: Path, fork: Forks) -> None:
     add_late(world)
-    line = "late: 2026-01: 1 new file, about 1 rows, may need a revision"
+    line = "late: 2026-01: 1 new file, about 1 row, may need a revision"
     for command, settings in (
         ("status --logs logs", {}),
         ("status --late", {"SETTLE_LOGS": "logs"}),
@@ -144,7 +144,7 @@ def test_the_daily_round_tells_of_late_calls_and_changes_nothing(world: Path) ->
         told = run_once(world)
         assert told.returncode == 0
         assert said(told) == [
-            "2026-01: 1 new file, about 1 rows, may need a revision",
+            "2026-01: 1 new file, about 1 row, may need a revision",
             "nothing is due",
         ]
     assert published(world) == ["2026-01 r1", "2026-02 r1"]
@@ -188,7 +188,7 @@ def test_a_month_is_revised_unasked_only_below_the_amount(
         options = Book.open(world / "book").settlements[-1].manifest["options"]
         assert options["reason"].endswith("1 new file, about 2 rows, may need a revision")
     else:
-        assert "1 adjustments of 1.00 in all, not below 1.00" in again.stderr
+        assert "1 adjustment of 1.00 in all, not below 1.00" in again.stderr
         assert "--revise --reason" in again.stderr
 
 

@@ -276,7 +276,7 @@ BROKEN_BOOKS = {
     "2026-01 r1: an unfreeze that is not exactly one open hold": [
         posted("2026-01", 1, "", "anna 1 unfreeze 12 2025-12")
     ],
-    "2026-02 r1: 1 holds of 2026-01 were not released": [JANUARY, posted("2026-02", 1, "", "")],
+    "2026-02 r1: 1 hold of 2026-01 not released": [JANUARY, posted("2026-02", 1, "", "")],
     "2025-12 r1: moves holds, though 2026-01 was settled before it": [
         JANUARY,
         posted("2025-12", 1, "", "bob 1 freeze 1 2025-12"),
@@ -419,13 +419,13 @@ def test_what_contracts_price_are_lines() -> None:
     assert not broken(with_table("contract_lines", rows), CNY)
     wrong = cell(rows, "amount", 0, 1)
     assert broken(with_table("contract_lines", wrong), CNY) == [
-        "1 rows of contract_lines are not lines"
+        "1 row of contract_lines not among lines"
     ]
     for column in ("account_id", "item"):
         for other in ("aaa", "zzz"):
             wrong = cell(rows, column, 0, other)
             assert broken(with_table("contract_lines", wrong), CNY) == [
-                "1 rows of contract_lines are not lines"
+                "1 row of contract_lines not among lines"
             ]
     wrong = cell(rows, "book_amount", 0, 1)
     assert broken(with_table("contract_lines", wrong), CNY) == [

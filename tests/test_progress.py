@@ -60,8 +60,8 @@ def test_verbose_says_what_each_stage_took(tmp_path: Path) -> None:
     write_world(tmp_path, "2026-02")
     order = ["run", "2026-02", "--logs", "logs", "--book", "book", "--prices", "prices.toml"]
     planned = settle("plan", *order[1:], "--verbose", cwd=tmp_path, **WORLD)
-    assert "2026-02: 3 rows in 1 files, " in planned.err
-    assert "2026-02: 0 of 1 files are digested already" in planned.err
+    assert "2026-02: 3 rows in 1 file, " in planned.err
+    assert "2026-02: 0 of 1 file digested already" in planned.err
     assert "2026-02: count: " in planned.err
     assert settle(*order, "--quiet", cwd=tmp_path, **WORLD).err == ""
     assert settle(*order, cwd=tmp_path, **WORLD).err == ""

@@ -126,7 +126,7 @@ def test_a_person_sees_tiers_movements_and_bars(world: World) -> None:
     out = world("plan 2026-02", NEW).out.splitlines()
     cells = [" ".join(line.split()) for line in out]
     assert "payable 应付 1.50 → 2.50 +1.00" in cells
-    assert "accounts: 1 pay more, 1 less, 0 the same" in out
+    assert "accounts: 1 pays more, 1 less, 0 the same" in out
     assert "detection 1 2 → 1 3 → 1 1.50 → 2.00" in cells
     assert "detection 2 0 → 1 0 → 2 0.00 → 0.50" in cells
     bars = out[out.index("change per account") + 1 :]

@@ -18,6 +18,7 @@ from settlement.month import Month
 from settlement.operations import messages, values
 from settlement.progress import watched
 from settlement.report import aligned
+from settlement.words import count_of
 
 if TYPE_CHECKING:
     from settlement.check import Findings
@@ -68,7 +69,7 @@ def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
     if as_json:
         shared.print_json(control)
         return
-    rows = [(name, f"{file['rows']:,} rows") for name, file in control["files"].items()]
+    rows = [(name, count_of(file["rows"], "row")) for name, file in control["files"].items()]
     shared.tell(f"{settlement.name}: exported to {out}")
     shared.tell(aligned(rows, right=[1], indent="  "))
 
@@ -200,18 +201,19 @@ def _tell(book: Path, findings: "Findings", again: "Recounted | None") -> None:
     found = (*findings.found, *(again.found if again else ()))
     lines = [f"  {each}" for each in found]
     if found:
-        head = f"{len(found):,} problem{'s' if len(found) > 1 else ''}"
+        head = count_of(len(found), "problem")
         if findings.trusted:
             lines.append(f"  to be trusted, before all that is wrong: {_listed(findings.trusted)}")
         if findings.doubtful:
             lines.append(f"  sound but for what came before: {_listed(findings.doubtful)}")
     else:
-        head = f"sound, {findings.settlements:,} settlements, {findings.rows:,} rows"
+        settlements = count_of(findings.settlements, "settlement")
+        head = f"sound, {settlements}, {count_of(findings.rows, 'row')}"
     if again and not again.found:
-        lines.append(
-            f"  counted again: {again.settlement}, {again.files:,} files, {again.rows:,} rows"
-            + (f"; {again.newer:,} other files in the log were not read" if again.newer else "")
-        )
+        files, rows = count_of(again.files, "file"), count_of(again.rows, "row")
+        newer = count_of(again.newer, "other file")
+        left = f"; not read: {newer} in the log" if again.newer else ""
+        lines.append(f"  counted again: {again.settlement}, {files}, {rows}{left}")
     lines += [f"  not proved: {what}" for what in _unproved(findings, again)]
     for line in (f"{book}: {head}", *lines):
         if found:
@@ -228,7 +230,8 @@ def _unproved(findings: "Findings", again: "Recounted | None") -> list[str]:
 
     rest = [what for what in findings.unproved if what != USAGE]
     others = [name for name in findings.trusted if name != again.settlement]
-    return rest + ([f"the usage of the other {len(others):,} settlements"] if others else [])
+    usage = f"the usage of the other {count_of(len(others), 'settlement')}"
+    return [*rest, usage] if others else rest
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from settlement.commands import completing, shared
 from settlement.month import Month, last_ended, months_between
 from settlement.operations import values
 from settlement.report import aligned, grouped, safe, summary
+from settlement.words import count_of
 
 Columns = tuple[tuple[str, str], ...]
 
@@ -221,6 +222,7 @@ def prices(prices: Path, contracts: Path | None, as_json: bool) -> None:
     shared.tell(pricelist.shown(book))
     if counted:
         shared.tell(
-            f"\n{safe(counted['file'])}: {counted['rows']:,} rows for {counted['accounts']:,} "
-            f"accounts, {counted['in_force']:,} of them in force in {month}"
+            f"\n{safe(counted['file'])}: {count_of(counted['rows'], 'row')} for "
+            f"{count_of(counted['accounts'], 'account')}, "
+            f"{counted['in_force']:,} of them in force in {month}"
         )

@@ -8,6 +8,7 @@ from settlement import shell
 from settlement.commands import shared
 from settlement.month import Month
 from settlement.operations import values
+from settlement.words import count_of
 
 
 @click.command()
@@ -55,4 +56,5 @@ def sample(out: Path, month: Month, accounts: int, calls: int, seed: int, as_jso
     if as_json:
         shared.print_json(asdict(made))
     else:
-        shared.tell(f"{out}: {made.rows:,} rows in {made.files:,} files under {made.folder}")
+        rows, files = count_of(made.rows, "row"), count_of(made.files, "file")
+        shared.tell(f"{out}: {rows} in {files} under {made.folder}")

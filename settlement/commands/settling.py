@@ -10,6 +10,7 @@ from settlement.commands import completing, shared
 from settlement.month import Month, last_ended
 from settlement.operations import telling, values
 from settlement.report import seconds, summary
+from settlement.words import count_of
 
 if TYPE_CHECKING:
     from settlement.settle import Done, Order
@@ -140,9 +141,9 @@ def run(month: Month | tuple[Month, ...] | None, as_json: bool, **options: Any) 
     shared.tell(f"{place} in {done.settlement.folder}")
     shared.tell(summary(manifest, order.prices.currency.code))
     if contracted := manifest["tables"].get("contract_lines"):
-        shared.tell(f"contracts priced {contracted['rows']:,} lines")
+        shared.tell(f"contracts priced {count_of(contracted['rows'], 'line')}")
     if done.skipped:
-        shared.tell(f"skipped  {done.skipped:,} names beginning with _ or .")
+        shared.tell(f"skipped  {count_of(done.skipped, 'name')} beginning with _ or .")
     shared.tell(f"digest   {manifest['digest']}")
     shared.tell(f"took     {seconds(done.seconds)}")
 

@@ -9,6 +9,7 @@ from settlement import money
 from settlement.diff import Diff, Side
 from settlement.inputs import Input, Moves
 from settlement.report import MONEY, aligned, grouped, label_of, safe
+from settlement.words import count_of
 
 POSTED = ("unfrozen", "debited", "credited", "frozen")
 """Totals of what a settlement posted: of a revision only the difference, so never compared."""
@@ -127,7 +128,7 @@ def _parts(diff: Diff) -> Iterator[str]:
 
 def _heading(what: str, rows: pd.DataFrame) -> str:
     more = f", the {SHOWN} largest changes are shown" if len(rows) > SHOWN else ""
-    return f"{what}: {len(rows):,} differ{more}"
+    return f"{what}: {count_of(len(rows), 'differs', 'differ')}{more}"
 
 
 def _largest(rows: pd.DataFrame, name: str) -> list[dict[str, Any]]:
@@ -144,15 +145,15 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def _files(moves: Moves) -> Iterator[Sequence[str]]:
     for what, files in (("came", moves.came), ("went", moves.went)):
         for file in files:
-            yield what, safe(file["file"]), f"{file['rows']:,} rows"
+            yield what, safe(file["file"]), _rows(file)
     for old, new in moves.changed:
-        yield "changed", safe(new["file"]), f"{old['rows']:,} → {new['rows']:,} rows"
+        yield "changed", safe(new["file"]), f"{old['rows']:,} → {_rows(new)}"
     for old, new in moves.moved:
         yield "moved", safe(f"{old['file']} → {new['file']}"), _rows(new)
 
 
 def _rows(file: Input) -> str:
-    return f"{file['rows']:,} rows"
+    return count_of(file["rows"], "row")
 
 
 def _counts(diff: Diff) -> Iterator[Sequence[str]]:

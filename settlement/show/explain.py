@@ -15,6 +15,7 @@ from settlement.errors import MissingInput
 from settlement.prices import Item, Version
 from settlement.report import safe
 from settlement.terminal import laid
+from settlement.words import count_of
 
 Record = dict[Hashable, Any]
 """One row of a table, by column."""
@@ -156,6 +157,7 @@ def _line(item: Item, line: Record, usage: pd.DataFrame) -> list[Step]:
 
 def _volume(item: Item, line: Record) -> list[Step]:
     calls, free = line["calls"], line["voucher_calls"]
+    voucher = money.text(-line["voucher_amount"], 2)
     basis = calls if item.tier_basis == "gross" else calls - free
     price = money.text(line["unit_price"], 4)
     counted = "calls" if item.tier_basis == "gross" else f"calls − {free:,} free = {basis:,}"
@@ -165,8 +167,8 @@ def _volume(item: Item, line: Record) -> list[Step]:
             f"{counted} in {_band(item, line['tier'])}: all of them at {price}",
             f"{line['tier']}",
         ),
-        Step("list", f"{calls:,} calls × {price}", money.text(line["list_amount"], 2)),
-        Step("voucher", f"{free:,} free calls × {price}", money.text(-line["voucher_amount"], 2)),
+        Step("list", f"{count_of(calls, 'call')} × {price}", money.text(line["list_amount"], 2)),
+        Step("voucher", f"{count_of(free, 'free call')} × {price}", voucher),
     ]
 
 
@@ -175,14 +177,16 @@ def _graduated(item: Item, line: Record) -> list[Step]:
     steps, below = [], 0
     for number, tier in enumerate(item.tiers[: line["tier"]], 1):
         upper = calls if tier.up_to is None else min(calls, tier.up_to)
-        how = f"{upper - below:,} calls × {money.text(tier.unit_price, 4)}, {_band(item, number)}"
+        price = money.text(tier.unit_price, 4)
+        how = f"{count_of(upper - below, 'call')} × {price}, {_band(item, number)}"
         steps.append(Step(f"band {number}", how, money.text((upper - below) * tier.unit_price, 2)))
         below = upper
     voucher = money.text(-line["voucher_amount"], 2)
+    cost = count_of(free, "call costs", "calls cost")
     return [
         *steps,
         Step("list", "the bands together", money.text(line["list_amount"], 2)),
-        Step("voucher", f"what the first {free:,} calls cost, free of charge", voucher),
+        Step("voucher", f"what the first {cost}, free of charge", voucher),
     ]
 
 

@@ -9,6 +9,7 @@ from settlement.diff import Diff, Side, compare
 from settlement.report import aligned, grouped, safe, seconds, summary
 from settlement.settle import Planned
 from settlement.show import diffs
+from settlement.words import count_of
 
 
 def described(planned: Planned, *, with_diff: bool = True) -> dict[str, Any]:
@@ -66,8 +67,8 @@ def shown(planned: Planned) -> str:
     if contracted := _contracts_described(planned):
         said = contracted["contracts"]
         parts.append(
-            f"contracts price {said['lines']:,} lines: {grouped(said['amount'])} where the price "
-            f"book alone says {grouped(said['book_amount'])}"
+            f"contracts price {count_of(said['lines'], 'line')}: {grouped(said['amount'])} where "
+            f"the price book alone says {grouped(said['book_amount'])}"
         )
     parts.append(f"took     {seconds(planned.seconds)}")
     return "\n".join(parts)

@@ -9,6 +9,7 @@ from settlement.report import aligned, safe
 from settlement.settle import WhatIf
 from settlement.show import plans
 from settlement.whatif import Class, Reached
+from settlement.words import count_of
 
 WIDEST = 40
 """The longest bar, in characters."""
@@ -84,11 +85,12 @@ def shown(found: WhatIf) -> str:
     rows = [
         (english, chinese, *_moved(getattr(effect, name))) for english, chinese, name in MONEY
     ] + [("held", "冻结", *_moved(found.held))]
+    pay = count_of(effect.raised, "pays", "pay")
     same = effect.accounts - effect.raised - effect.lowered
     parts = [
         f"{name_of(found)}: what if its calls were priced by these rules; no log was read",
         aligned(rows, right=[2, 4, 5], indent="  "),
-        f"accounts: {effect.raised:,} pay more, {effect.lowered:,} less, {same:,} the same",
+        f"accounts: {pay} more, {effect.lowered:,} less, {same:,} the same",
         "per item and tier",
         aligned(_tiers_shown(found), right=[1, 2, 4, 5, 7, 8, 10], indent="  "),
     ]
