@@ -530,18 +530,20 @@ def _warn_of_gone(standing: Settlement | None, log: CallLog, warn: Warn) -> None
 def _too_many_rejects(order: Order, counted: Counted) -> BadInput:
     rows = counted.rows
     reasons = [f"{count:,} {name}" for name, count in rows.items() if name.startswith("rejected.")]
-    first = counted.rejects.head(SHOWN_REJECTS)
+    first = counted.rejected_rows.slice(0, SHOWN_REJECTS).to_pylist()
     return BadInput(
         gates.rejected_of(rows, f"rows of {order.month}"),
         where=order.logs,
         cure=f"mend the log, or allow more than {float(order.max_rejects)} by --max-rejects",
-        details=[", ".join(reasons)]
-        + [
-            f"{row.file} row {row.row}: {row.reason} (request_id {row.request_id!r}, account_id "
-            f"{row.account_id!r}, interface {row.interface!r}, {row.timestamp})"
-            for row in first.itertuples()
-        ],
+        details=[", ".join(reasons), *map(_reject_shown, first)],
     )
+
+
+def _reject_shown(row: Mapping[str, Any]) -> str:
+    """Say where a rejected row lies, why it is one, and what it has."""
+    names = ("request_id", "account_id", "interface", "timestamp")
+    cells = [f"{name} {'null' if row[name] is None else repr(row[name])}" for name in names]
+    return f"{row['file']} row {row['row']}: {row['reason']} ({', '.join(cells)})"
 
 
 def _decide(order: Order, book: Book, counted: Counted, journal: Journal) -> Draft:

@@ -445,6 +445,20 @@ def test_too_many_rejects_are_counted_and_the_first_ten_shown(place: Place) -> N
     assert manifest["tables"]["rejects"]["rows"] == 12
 
 
+def test_a_rejected_row_shows_what_is_null_and_what_is_empty(place: Place) -> None:
+    table = pq.read_table(february(place))
+    accounts = table["account_id"].to_pylist()
+    accounts[7], accounts[107] = None, ""
+    small_logs.write(
+        table.set_column(1, "account_id", pa.array(accounts)), place.logs / "2026-02/calls.parquet"
+    )
+    shown = place("run 2026-02 --max-rejects 0", **NOW).err.splitlines()[2:]
+    assert [line.split(", ")[1] for line in shown] == ["account_id null", "account_id ''"]
+    said = place("run 2026-02 --max-rejects 0 --log-format json", **NOW).err.splitlines()[-1]
+    assert json.loads(said)["details"][1:] == [line.strip() for line in shown]
+    assert ", timestamp '2026-02-02T" in shown[0]
+
+
 def test_a_held_book_is_refused_naming_the_holder(place: Place) -> None:
     script = (
         "import sys, time\n"
