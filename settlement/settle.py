@@ -529,13 +529,17 @@ def _warn_of_gone(standing: Settlement | None, log: CallLog, warn: Warn) -> None
 
 def _too_many_rejects(order: Order, counted: Counted) -> BadInput:
     rows = counted.rows
-    reasons = [f"{count:,} {name}" for name, count in rows.items() if name.startswith("rejected.")]
+    reasons = {name: count for name, count in rows.items() if name.startswith("rejected.")}
+    timeless = reasons.pop("rejected.missing_timestamp")
+    said = ", ".join(f"{count:,} {name}" for name, count in reasons.items())
+    if timeless:
+        said += f"; besides, {timeless:,} rejected.missing_timestamp, of no known month"
     first = counted.rejected_rows.slice(0, SHOWN_REJECTS).to_pylist()
     return BadInput(
         gates.rejected_of(rows, f"rows of {order.month}"),
         where=order.logs,
         cure=f"mend the log, or allow more than {float(order.max_rejects)} by --max-rejects",
-        details=[", ".join(reasons), *map(_reject_shown, first)],
+        details=[said, *map(_reject_shown, first)],
     )
 
 

@@ -459,6 +459,23 @@ def test_a_rejected_row_shows_what_is_null_and_what_is_empty(place: Place) -> No
     assert ", timestamp '2026-02-02T" in shown[0]
 
 
+def test_the_counts_of_a_refusal_add_up_and_rows_without_a_time_stand_apart(place: Place) -> None:
+    table = pq.read_table(february(place))
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    for n in (3, 4):
+        columns["timestamp"][n] = None
+    for n in (5, 6, 7):
+        columns["account_id"][n] = None
+    columns["interface"][8] = "NoSuchInterface"
+    changed = pa.table(columns, schema=table.schema)
+    small_logs.write(changed, place.logs / "2026-02/calls.parquet")
+    line, counts, *_ = place("run 2026-02", **NOW).err.splitlines()
+    assert ": 4 of 31,698 rows of 2026-02 are rejected; " in line
+    among, besides = counts.split("; ")
+    assert sum(int(each.split()[0]) for each in among.split(", ")) == 4
+    assert besides == "besides, 2 rejected.missing_timestamp, of no known month"
+
+
 def test_a_held_book_is_refused_naming_the_holder(place: Place) -> None:
     script = (
         "import sys, time\n"
