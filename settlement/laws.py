@@ -17,9 +17,9 @@ follows from four rules, each checked by itself as well:
 A revision of the newest month replaces the holds that change, and no others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -179,7 +179,6 @@ class History:
             net["amount"].to_numpy(),
             owed,
             owed["payable"].to_numpy(),
-            1,
         )
 
     def _holds(self, posted: Posted) -> Iterator[str]:
@@ -188,20 +187,24 @@ class History:
         entries = _of_holds(posted.entries)
         kind = entries["kind"]
         made = entries[kind == "freeze"]
-        if (made["hold_month"] != str(posted.month)).any():
-            yield f"{name}: a freeze under another month"
+        other = made[made["hold_month"] != str(posted.month)]
+        if len(other):
+            yield f"{name}: a freeze under another month, first {_hold(other)}"
         released = entries[kind == "unfreeze"][_HOLD]
-        if not _contains(open_now, released):
-            yield f"{name}: an unfreeze that is not exactly one open hold"
+        wrong = _not_open(open_now, released)
+        if len(wrong):
+            yield f"{name}: an unfreeze that is not exactly one open hold, first {_hold(wrong)}"
         later = newest is None or posted.month > newest
-        if later and len(released) != len(open_now):
-            left = count_of(len(open_now) - len(released), "hold")
-            yield f"{name}: {left} of {newest} not released"
+        if later and len(released) < len(open_now):
+            left = _not_open(released, open_now)
+            yield f"{name}: {count_of(len(left), 'hold')} not released, first {_hold(left)}"
         if not later and posted.month != newest and (len(made) or len(released)):
             yield f"{name}: moves holds, though {newest} was settled before it"
         left_open = _carry(open_now, entries[kind != "freeze"])
-        if pd.concat([left_open, made[_HOLD]])[_HOLD[:2]].duplicated().any():
-            yield f"{name}: an account with two open holds of one month"
+        both = pd.concat([left_open, made[_HOLD]])
+        second = both[both.duplicated(_HOLD[:2])]
+        if len(second):
+            yield f"{name}: an account with two open holds of one month, first {_hold(second)}"
 
 
 def _counts(stated: Statement) -> Iterator[str]:
@@ -212,15 +215,21 @@ def _counts(stated: Statement) -> Iterator[str]:
     kept = stated.rejects["reason"].value_counts().to_dict()
     for reason in (bucket for bucket in ROWS if bucket.startswith("rejected.")):
         in_table = int(kept.get(reason.removeprefix("rejected."), 0))
-        yield from _equal(reason, rows[reason], "such rows of rejects", in_table)
+        yield from _equal(reason, rows[reason], "such rows of rejects", in_table, _number)
     buckets = sum(count for bucket, count in rows.items() if bucket != READ)
-    yield from _equal("rows read", rows[READ], "the sum of the buckets", buckets)
+    yield from _equal("rows read", rows[READ], "the sum of the buckets", buckets, _number)
     calls = int(usage["calls"].sum())
-    yield from _equal("calls billed", rows[BILLED], "the calls of usage", calls)
+    yield from _equal("calls billed", rows[BILLED], "the calls of usage", calls, _number)
     starts = frames.starts(usage, ["account_id", "item"])
     per_line = money.group_sums(usage["calls"].to_numpy(), starts, "the calls of a line")
     yield from _same_rows(
-        "usage and lines", usage.iloc[starts], per_line, lines, lines["calls"].to_numpy(), 2
+        "usage and lines",
+        usage.iloc[starts],
+        per_line,
+        lines,
+        lines["calls"].to_numpy(),
+        ("account_id", "item"),
+        _number,
     )
 
 
@@ -230,9 +239,7 @@ def _sums(lines: pd.DataFrame, invoices: pd.DataFrame) -> Iterator[str]:
         values = lines[name].to_numpy()
         sums = money.group_sums(values, starts, "an account's total")
         what = f"the {name} of lines and of invoices"
-        yield from _same_rows(
-            what, lines.iloc[starts], sums, invoices, invoices[name].to_numpy(), 1
-        )
+        yield from _same_rows(what, lines.iloc[starts], sums, invoices, invoices[name].to_numpy())
     for what, rows in (("lines", lines), ("invoices", invoices)):
         if (rows["list_amount"] - rows["voucher_amount"] != rows["amount"]).any():
             yield f"list − voucher is not amount in {what}"
@@ -283,7 +290,6 @@ def _adjustments(stated: Statement) -> Iterator[str]:
         net["amount"].to_numpy(),
         rows,
         rows["adjustment"].to_numpy(),
-        1,
     )
 
 
@@ -340,7 +346,7 @@ def _as_frozen(name: str, open_now: pd.DataFrame, frozen: pd.DataFrame) -> Itera
             open_now["amount"].to_numpy(),
             frozen,
             frozen["amount"].to_numpy(),
-            1,
+            _HOLD[:2],
         )
 
 
@@ -361,43 +367,78 @@ def _carry(open_now: pd.DataFrame, posted: pd.DataFrame) -> pd.DataFrame:
     return ledger.open_holds([opening, posted])
 
 
-def _contains(holds: pd.DataFrame, released: pd.DataFrame) -> bool:
-    """Tell whether each released row is exactly one of the holds."""
-    both = pd.concat([holds, released])
-    once = not released.duplicated().any()
-    return once and int(both.duplicated().sum()) == len(released)
+def _not_open(holds: pd.DataFrame, released: pd.DataFrame) -> pd.DataFrame:
+    """Return the released rows that are not each exactly one of the holds, which differ."""
+    is_there = pd.concat([holds, released]).duplicated().to_numpy()[len(holds) :]
+    wrong: pd.DataFrame = released[~is_there | released.duplicated().to_numpy()]
+    return wrong
 
 
-def _equal(left: str, left_value: int, right: str, right_value: int) -> Iterator[str]:
+def _hold(rows: pd.DataFrame) -> str:
+    """Name the first of some holds."""
+    account, month, amount = rows[_HOLD].iloc[0]
+    return f"account_id {account!r}: {money.grouped(int(amount))} of {month}"
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def _equal(
+    left: str,
+    left_value: int,
+    right: str,
+    right_value: int,
+    say: Callable[[int], str] = money.grouped,
+) -> Iterator[str]:
+    """Compare two amounts, or whatever ``say`` writes."""
     if left_value != right_value:
         yield (
-            f"{left} {left_value:,} ≠ {right} {right_value:,} "
-            f"(difference {left_value - right_value:,})"
+            f"{left} {say(left_value)} ≠ {right} {say(right_value)} "
+            f"(difference {say(left_value - right_value)})"
         )
 
 
 def _same_rows(
     what: str,
     left: pd.DataFrame,
-    left_values: "np.ndarray[Any, Any]",
+    left_values: "Ints",
     right: pd.DataFrame,
-    right_values: "np.ndarray[Any, Any]",
-    key_length: int,
+    right_values: "Ints",
+    names: Sequence[str] = ("account_id",),
+    say: Callable[[int], str] = money.grouped,
 ) -> Iterator[str]:
-    """Compare two sorted lists of key and value; name the first key at which they differ."""
-    yield from _equal(
-        f"{what}: sum", money.exact_sum(left_values), "sum", money.exact_sum(right_values)
-    )
-    names = ["account_id", "item"][:key_length]
-    if len(left) != len(right):
-        yield f"{what}: {len(left):,} rows ≠ {len(right):,} rows"
+    """Compare two sorted lists of key and value: their sums, and the first key that differs."""
+    place = _first_unlike(left, left_values, right, right_values, names)
+    if place is None:
         return
-    same = np.asarray(left_values == right_values)
+    sums = _equal("sum", money.exact_sum(left_values), "sum", money.exact_sum(right_values), say)
+    rows = _row(left[[*names]], left_values, place), _row(right[[*names]], right_values, place)
+    keys = [row[0] for row in rows if row]
+    key = min(keys, key=lambda key: [each.encode(errors="surrogatepass") for each in key])
+    one, other = (say(row[1]) if row and row[0] == key else "nothing" for row in rows)
+    named = ", ".join(f"{name} {each!r}" for name, each in zip(names, key, strict=True))
+    yield f"{what}: " + ", ".join([*sums, f"first {named}: {one} ≠ {other}"])
+
+
+def _first_unlike(
+    left: pd.DataFrame,
+    left_values: "Ints",
+    right: pd.DataFrame,
+    right_values: "Ints",
+    names: Sequence[str],
+) -> int | None:
+    """Return the first place at which two lists of key and value differ."""
+    both = min(len(left), len(right))
+    unlike = np.asarray(left_values[:both] != right_values[:both])
     for name in names:
-        same &= pc.equal(frames.arrow_text(left[name]), frames.arrow_text(right[name])).to_numpy(
-            zero_copy_only=False
-        )
-    if not same.all():
-        row = int(np.flatnonzero(~same)[0])
-        key = " ".join(repr(value) for value in left[names].iloc[row])
-        yield f"{what}: {key} differs, {left_values[row]} ≠ {right_values[row]}"
+        texts = (frames.arrow_text(rows[name].iloc[:both]) for rows in (left, right))
+        unlike |= pc.not_equal(*texts).to_numpy(zero_copy_only=False)
+    if unlike.any():
+        return int(unlike.argmax())
+    return both if len(left) != len(right) else None
+
+
+def _row(keys: pd.DataFrame, values: "Ints", place: int) -> tuple[tuple[str, ...], int] | None:
+    """Return the key and value at a place; None after the end."""
+    return (tuple(keys.iloc[place]), int(values[place])) if place < len(keys) else None

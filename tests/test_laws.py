@@ -123,30 +123,51 @@ BROKEN: list[tuple[Callable[[], Statement], str]] = [
     ),
     (
         lambda: with_cell("lines", "calls", 1, 20_001),
-        "usage and lines: sum 30,008 ≠ sum 30,009 (difference -1)",
+        (
+            "usage and lines: sum 30,008 ≠ sum 30,009 (difference -1), "
+            "first account_id 'bob', item 'comparison': 20,000 ≠ 20,001"
+        ),
     ),
     (
         lambda: with_cell("lines", "item", 2, "other"),
-        "usage and lines: 'carol' 'comparison' differs, 7 ≠ 7",
+        "usage and lines: first account_id 'carol', item 'comparison': 7 ≠ nothing",
     ),
-    (lambda: without("lines", 2), "usage and lines: 3 rows ≠ 2 rows"),
+    (
+        lambda: without("lines", 0),
+        (
+            "usage and lines: sum 30,008 ≠ sum 20,007 (difference 10,001), "
+            "first account_id 'anna', item 'comparison': 10,001 ≠ nothing"
+        ),
+    ),
     (
         lambda: with_cell("invoices", "list_amount", 0, 0),
-        "the list_amount of lines and of invoices: 'anna' differs, 3200320000 ≠ 0",
+        (
+            "the list_amount of lines and of invoices: sum 96.0032 ≠ sum 64.00 "
+            "(difference 32.0032), first account_id 'anna': 32.0032 ≠ 0.00"
+        ),
     ),
     (
         lambda: with_cell("invoices", "voucher_amount", 0, 1),
-        "the voucher_amount of lines and of invoices: 'anna' differs, 320000000 ≠ 1",
+        (
+            "the voucher_amount of lines and of invoices: sum 6.40 ≠ sum 3.20000001 "
+            "(difference 3.19999999), first account_id 'anna': 3.20 ≠ 0.00000001"
+        ),
     ),
     (
         lambda: with_cell("invoices", "amount", 1, 7),
-        "the amount of lines and of invoices: 'bob' differs, 6080000000 ≠ 7",
+        (
+            "the amount of lines and of invoices: sum 89.6032 ≠ sum 28.80320007 "
+            "(difference 60.79999993), first account_id 'bob': 60.80 ≠ 0.00000007"
+        ),
     ),
     (
         lambda: with_cell("invoices", "account_id", 2, "carla"),
-        "the amount of lines and of invoices: 'carol' differs, 0 ≠ 0",
+        "the amount of lines and of invoices: first account_id 'carla': nothing ≠ 0.00",
     ),
-    (lambda: without("invoices", 2), "the amount of lines and of invoices: 3 rows ≠ 2 rows"),
+    (
+        lambda: without("invoices", 2),
+        "the amount of lines and of invoices: first account_id 'carol': 0.00 ≠ nothing",
+    ),
     (
         lambda: with_cell("lines", "amount", 0, 5),
         "list − voucher is not amount in lines",
@@ -209,13 +230,13 @@ def test_a_posting_moves_what_was_due() -> None:
     frozen = ledger.freeze(Month(2026, 1), SOUND.invoices, VERSION.freeze, CNY)
     assert broken_posting(SOUND.entries, NO_HOLDS, due(SOUND.invoices), frozen) == []
     assert broken_posting(SOUND.entries, frozen, due(SOUND.invoices), frozen) == [
-        "frozen − unfrozen 10,752,000,000 ≠ due 0 (difference 10,752,000,000)"
+        "frozen − unfrozen 107.52 ≠ due 0.00 (difference 107.52)"
     ]
     assert broken_posting(SOUND.entries, NO_HOLDS, due(SOUND.invoices.iloc[:1]), frozen) == [
-        "debited − credited 8,960,000,000 ≠ due 2,880,000,000 (difference 6,080,000,000)"
+        "debited − credited 89.60 ≠ due 28.80 (difference 60.80)"
     ]
     assert broken_posting(SOUND.entries, NO_HOLDS, due(SOUND.invoices), NO_HOLDS) == [
-        "frozen − unfrozen 10,752,000,000 ≠ due 0 (difference 10,752,000,000)"
+        "frozen − unfrozen 107.52 ≠ due 0.00 (difference 107.52)"
     ]
 
 
@@ -255,33 +276,42 @@ def test_a_sound_book_breaks_no_law() -> None:
 
 
 BROKEN_BOOKS = {
-    "2026-01: debits − credits and payable: 'anna' differs, 1000000000 ≠ 1100000000": [
+    "2026-01: debits − credits and payable: sum 10.00 ≠ sum 11.00 (difference -1.00), "
+    "first account_id 'anna': 10.00 ≠ 11.00": [
         posted("2026-01", 1, "anna 11", "anna 1 debit 10 ·")
     ],
-    "2026-01: debits − credits and payable: 1 rows ≠ 2 rows": [
+    "2026-01: debits − credits and payable: sum 10.00 ≠ sum 11.00 (difference -1.00), "
+    "first account_id 'bob': nothing ≠ 1.00": [
         posted("2026-01", 1, "anna 10, bob 1", "anna 1 debit 10 ·")
     ],
-    "2026-02: debits − credits and payable: 'anna' differs, 2000000000 ≠ 1500000000": [
+    "2026-02: debits − credits and payable: sum 20.00 ≠ sum 15.00 (difference 5.00), "
+    "first account_id 'anna': 20.00 ≠ 15.00": [
         JANUARY,
         FEBRUARY,
         posted("2026-02", 2, "anna 15", ""),
     ],
-    "2026-01 r1: a freeze under another month": [
+    "2026-01 r1: a freeze under another month, first account_id 'anna': 12.00 of 2026-02": [
         posted("2026-01", 1, "", "anna 1 freeze 12 2026-02")
     ],
-    "2026-02 r1: an unfreeze that is not exactly one open hold": [
+    "2026-02 r1: an unfreeze that is not exactly one open hold, "
+    "first account_id 'anna': 11.00 of 2026-01": [
         JANUARY,
         posted("2026-02", 1, "", "anna 1 unfreeze 11 2026-01"),
     ],
-    "2026-01 r1: an unfreeze that is not exactly one open hold": [
+    "2026-01 r1: an unfreeze that is not exactly one open hold, "
+    "first account_id 'anna': 12.00 of 2025-12": [
         posted("2026-01", 1, "", "anna 1 unfreeze 12 2025-12")
     ],
-    "2026-02 r1: 1 hold of 2026-01 not released": [JANUARY, posted("2026-02", 1, "", "")],
+    "2026-02 r1: 1 hold not released, first account_id 'anna': 12.00 of 2026-01": [
+        JANUARY,
+        posted("2026-02", 1, "", ""),
+    ],
     "2025-12 r1: moves holds, though 2026-01 was settled before it": [
         JANUARY,
         posted("2025-12", 1, "", "bob 1 freeze 1 2025-12"),
     ],
-    "2026-01 r2: an account with two open holds of one month": [
+    "2026-01 r2: an account with two open holds of one month, "
+    "first account_id 'anna': 12.00 of 2026-01": [
         JANUARY,
         posted("2026-01", 2, "anna 10", "anna 1 freeze 12 2026-01"),
     ],
@@ -313,15 +343,18 @@ def test_what_is_open_is_what_the_newest_month_freezes() -> None:
 
 
 UNHELD = {
-    "2026-02 r2: open holds and what its bills freeze: 'anna' differs, 2400000000 ≠ 1800000000": [
+    "2026-02 r2: open holds and what its bills freeze: sum 24.00 ≠ sum 18.00 (difference 6.00), "
+    "first account_id 'anna', hold_month '2026-02': 24.00 ≠ 18.00": [
         JANUARY,
         FEBRUARY,
         posted("2026-02", 2, "anna 15", "anna 1 credit 5 ·"),
     ],
-    "2026-01 r1: open holds and what its bills freeze: 0 rows ≠ 1 rows": [
+    "2026-01 r1: open holds and what its bills freeze: sum 0.00 ≠ sum 12.00 (difference -12.00), "
+    "first account_id 'anna', hold_month '2026-01': nothing ≠ 12.00": [
         posted("2026-01", 1, "anna 10", "anna 1 debit 10 ·")
     ],
-    "2026-02 r2: open holds and what its bills freeze: 0 rows ≠ 1 rows": [
+    "2026-02 r2: open holds and what its bills freeze: sum 0.00 ≠ sum 24.00 (difference -24.00), "
+    "first account_id 'anna', hold_month '2026-02': nothing ≠ 24.00": [
         JANUARY,
         FEBRUARY,
         posted("2026-02", 2, "anna 20", "anna 1 unfreeze 24 2026-02"),
@@ -336,15 +369,33 @@ def test_holds_other_than_the_bills_make_are_found(sentence: str, book: list[Pos
 
 def test_a_hold_released_twice_is_found() -> None:
     twice = posted("2026-02", 1, "", f"{RELEASE}, anna 2 unfreeze 12 2026-01")
-    assert "2026-02 r1: an unfreeze that is not exactly one open hold" in broken_ledger(
-        [JANUARY, twice]
-    )
+    assert (
+        "2026-02 r1: an unfreeze that is not exactly one open hold, "
+        "first account_id 'anna': 12.00 of 2026-01"
+    ) in broken_ledger([JANUARY, twice])
+
+
+def test_holds_of_a_settlement_that_is_gone_are_told_as_money_of_accounts() -> None:
+    assert broken_ledger(with_holds([FEBRUARY])) == [
+        (
+            "2026-02 r1: an unfreeze that is not exactly one open hold, "
+            "first account_id 'anna': 12.00 of 2026-01"
+        ),
+        (
+            "2026-02 r1: open holds and what its bills freeze: sum 12.00 ≠ sum 24.00 "
+            "(difference -12.00), first account_id 'anna', hold_month '2026-01': -12.00 ≠ nothing"
+        ),
+        "open holds of 2026-01, though 2026-02 is the newest month",
+    ]
 
 
 def test_a_hold_released_again_a_month_later_is_found() -> None:
     again = posted("2026-03", 1, "", f"{RELEASE}, anna 2 unfreeze 24 2026-02")
     assert broken_ledger([JANUARY, FEBRUARY, again])[:1] == [
-        "2026-03 r1: an unfreeze that is not exactly one open hold"
+        (
+            "2026-03 r1: an unfreeze that is not exactly one open hold, "
+            "first account_id 'anna': 12.00 of 2026-01"
+        )
     ]
 
 
@@ -408,7 +459,12 @@ def test_adjustments_are_differences_and_what_the_entries_move() -> None:
         "payable − previous payable is not adjustment"
     ]
     missing = dataclasses.replace(SOUND, adjustments=sound.iloc[:1])
-    assert "debits − credits and adjustments: 2 rows ≠ 1 rows" in broken(missing, CNY)
+    assert broken(missing, CNY) == [
+        (
+            "debits − credits and adjustments: sum 89.60 ≠ sum 28.80 (difference 60.80), "
+            "first account_id 'bob': 60.80 ≠ nothing"
+        )
+    ]
 
 
 def test_what_contracts_price_are_lines() -> None:
