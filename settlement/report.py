@@ -29,6 +29,8 @@ MONEY = {
     "credited": ("credited", "退款"),
     "frozen": ("frozen", "冻结"),
 }
+POSTED = ("unfrozen", "debited", "credited", "frozen")
+"""Totals of what a settlement posted: of a revision only the difference."""
 
 
 def safe(text: str) -> str:
@@ -61,16 +63,20 @@ def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = (), indent: st
 
 
 def summary(manifest: Mapping[str, Any], currency: str) -> str:
-    """Say what a settlement came to: where each row went, and the money."""
+    """Say what a settlement came to: where each row went, and the money.
+
+    What a revision posted is said to be its own, beside what it states of the month.
+    """
     counts = [
         (label_of(bucket), f"{count:,}")
         for bucket, count in manifest["rows"].items()
         if count or bucket in {"read", "billed"}
     ]
-    totals = manifest["totals"]
+    totals, revision = manifest["totals"], manifest["revision"]
+    by = {name: f" by r{revision}" for name in POSTED if revision > 1}
     money = [("accounts", "账户", f"{totals['accounts']:,}")]
     money += [
-        (english, chinese, f"{grouped(totals[name])} {currency}")
+        (english + by.get(name, ""), chinese, f"{grouped(totals[name])} {currency}")
         for name, (english, chinese) in MONEY.items()
         if name not in {"rounding", "credited"} or grouped(totals[name]).strip("-0.")
     ]

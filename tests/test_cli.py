@@ -671,6 +671,26 @@ def test_a_revision_posts_the_difference_and_leaves_what_was_published(place: Pl
     assert place("check").code == 0
 
 
+def test_what_a_revision_moved_is_said_to_be_its_own(place: Place) -> None:
+    def moved(out: str) -> dict[str, str]:
+        rows = [line.split() for line in out.splitlines() if line.endswith(" CNY")]
+        return {" ".join(row[:-3]): row[-2] for row in rows}
+
+    assert moved(place("show 2026-01").out)["debited"] == "60.16"
+    _add_call(place, "0100000042")
+    said = {
+        "payable": "60.17",
+        "unfrozen by r2": "34.56",
+        "debited by r2": "0.01",
+        "frozen by r2": "34.57",
+    }
+    assert said.items() <= moved(place("plan 2026-01 --revise", **NOW).out).items()
+    assert said.items() <= moved(place("run 2026-01 --revise", **NOW).out).items()
+    shown = moved(place("show 2026-01").out)
+    assert said.items() <= shown.items()
+    assert "debited" not in shown
+
+
 # ---------------------------------------------------------------- plan
 
 

@@ -8,11 +8,9 @@ import pandas as pd
 from settlement import money
 from settlement.diff import Diff, Side
 from settlement.inputs import Input, Moves
-from settlement.report import MONEY, aligned, grouped, label_of, safe
+from settlement.report import MONEY, POSTED, aligned, grouped, label_of, safe
 from settlement.words import count_of
 
-POSTED = ("unfrozen", "debited", "credited", "frozen")
-"""Totals of what a settlement posted: of a revision only the difference, so never compared."""
 SHOWN = 20
 """How many lines and accounts a person is shown, the largest changes first."""
 
@@ -45,6 +43,7 @@ def described_moves(moves: Moves) -> dict[str, Any]:
 
 
 def _stated(side: Side) -> dict[str, Any]:
+    """Return the totals that can be compared; what was posted is the difference itself."""
     return {name: total for name, total in side.totals.items() if name not in POSTED}
 
 

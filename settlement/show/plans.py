@@ -52,7 +52,11 @@ def _contracts_described(planned: Planned) -> dict[str, Any]:
 def shown(planned: Planned) -> str:
     """Return a plan for a person."""
     draft = planned.draft
-    statement = {"rows": draft.stated.rows, "totals": draft.totals}
+    statement = {
+        "revision": draft.revision,
+        "rows": draft.stated.rows,
+        "totals": draft.totals,
+    }
     parts = [
         f"{draft.month}: {outcome(planned)}",
         summary(statement, draft.prices.currency.code),
