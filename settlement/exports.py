@@ -1,4 +1,4 @@
-"""Finance CSV: a settlement's invoices, lines and entries as a spreadsheet opens them right.
+"""Finance CSV: a settlement's invoices, lines, entries, adjustments, as a spreadsheet wants them.
 
 UTF-8 with a byte order mark (Excel takes Chinese for another encoding without it), CRLF, and
 quotes as in RFC 4180; fixed decimals and never an exponent. Control totals stand in a file
@@ -27,6 +27,7 @@ from settlement.errors import CannotWrite
 from settlement.ledger import KINDS
 from settlement.money import UNIT_DIGITS, UNITS_PER_ONE, exact_sum, text
 from settlement.tables import (
+    ADJUSTMENTS,
     ENTRIES,
     INVOICES,
     LINES,
@@ -40,8 +41,8 @@ from settlement.tables import (
 if TYPE_CHECKING:
     from settlement.money import Ints
 
-FILES = {f"{table.name}.csv": table for table in (INVOICES, LINES, ENTRIES)}
-"""The files, and the tables in them."""
+FILES = {f"{table.name}.csv": table for table in (INVOICES, LINES, ENTRIES, ADJUSTMENTS)}
+"""The files, and the tables in them; adjustments only where the month was revised."""
 CONTROL = "control.json"
 _BATCH = 1 << 16
 """Rows turned into text at once: a few tens of MB, and they stay near the processor."""
@@ -72,12 +73,14 @@ def export(
 ) -> dict[str, Any]:
     """Write invoices.csv, lines.csv, entries.csv and control.json into a folder.
 
-    The files are written aside, flushed, and only then put in place, over those of an
-    earlier export; other files in the folder stay. control.json goes first and comes last:
-    a folder that has one is complete. The same settlement gives the same bytes.
+    Of a revised month adjustments.csv too. The files are written aside, flushed, and only then
+    put in place of those of an earlier export; other files in the folder stay. control.json
+    goes first and comes last: a folder that has one is complete. The same settlement gives the
+    same bytes.
 
     Args:
         tables: the published tables by name; each is asked for once, and one at a time.
+            ``adjustments`` may be left out.
         month: the month, ``YYYY-MM``.
         revision: the revision of it, from 1.
         currency: the ISO 4217 code.
@@ -92,6 +95,8 @@ def export(
     control |= {"digest": digest, "files": {}}
     with _draft(out) as draft:
         for name, table in FILES.items():
+            if table is ADJUSTMENTS and table.name not in tables:
+                continue
             control["files"][name] = write_csv(table, tables[table.name], draft / name)
         with _durable(draft / CONTROL) as write:
             write((json.dumps(control, ensure_ascii=False, indent=2) + "\n").encode())
@@ -270,7 +275,10 @@ def _put_in_place(draft: Path, out: Path) -> None:
         (out / CONTROL).unlink(missing_ok=True)
         _flush_folder(out)
         for name in (*FILES, CONTROL):
-            (draft / name).replace(out / name)
+            if (draft / name).exists():
+                (draft / name).replace(out / name)
+            else:  # of a month that was revised, exported here before
+                (out / name).unlink(missing_ok=True)
             _flush_folder(out)
 
 

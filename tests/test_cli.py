@@ -663,6 +663,8 @@ def test_a_revision_posts_the_difference_and_leaves_what_was_published(place: Pl
     assert place("export 2026-01 --out csv").code == 0
     exported = (place.folder / "csv" / "entries.csv").read_text("utf-8-sig")
     assert exported.count(",0100000042,") == 5
+    documents = (place.folder / "csv" / "adjustments.csv").read_text("utf-8-sig").splitlines()
+    assert documents[1:] == ["2026-01,2,0100000042,28.80,28.81,0.01,2026-01-r2-S0000001"]
     assert " 72.20 " in place("status").out
     assert place("check").code == 0
     again = place("run 2026-01 --revise --reason late", **NOW)

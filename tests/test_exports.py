@@ -27,7 +27,7 @@ from settlement import frames
 from settlement.errors import CannotWrite
 from settlement.exports import export, write_csv
 from settlement.month import Month
-from settlement.tables import ENTRIES, INVOICES, LINES, Table, WrongTable
+from settlement.tables import ADJUSTMENTS, ENTRIES, INVOICES, LINES, Table, WrongTable
 
 FEBRUARY = Month.parse("2026-02")
 STAMP: dict[str, Any] = {"month": "2026-02", "revision": 1, "currency": "CNY", "digest": "d1e5"}
@@ -278,6 +278,42 @@ def test_control_totals(tmp_path: Path) -> None:
             for name in rows
         },
     }
+
+
+def adjusted() -> pa.Table:
+    """A supplementary bill and a credit note; one account is a formula to a spreadsheet."""
+    return published(
+        ADJUSTMENTS,
+        ("0017", "28.8", "30", "1.2", "2026-02-r2-S0000001"),
+        ("=1+1", "31.36", "0", "-31.36", "2026-02-r2-C0000001"),
+    )
+
+
+def test_the_documents_of_a_revised_month_byte_by_byte(tmp_path: Path) -> None:
+    control = export(settlement("0017") | {"adjustments": adjusted()}, **STAMP, out=tmp_path)
+    assert names(tmp_path) == ["adjustments.csv", *NAMES]
+    written = (tmp_path / "adjustments.csv").read_bytes()
+    assert (
+        written
+        == (
+            "\ufeff账期 month,版本 revision,账号 account_id,原应付金额 previous_payable,"
+            "应付金额 payable,调整金额 adjustment,单据号 document\r\n"
+            "2026-02,1,0017,28.80,30.00,1.20,2026-02-r2-S0000001\r\n"
+            "2026-02,1,'=1+1,31.36,0.00,-31.36,2026-02-r2-C0000001\r\n"
+        ).encode()
+    )
+    assert control["files"]["adjustments.csv"] == {
+        "rows": 2,
+        "sums": {"previous_payable": "60.16", "payable": "30.00", "adjustment": "-30.16"},
+        "sha256": sha256(written).hexdigest(),
+    }
+
+
+def test_documents_of_another_export_do_not_stay(tmp_path: Path) -> None:
+    export(settlement("a") | {"adjustments": adjusted()}, **STAMP, out=tmp_path)
+    control = export(settlement("b"), **STAMP, out=tmp_path)
+    assert names(tmp_path) == NAMES
+    assert sorted(control["files"]) == NAMES[1:]
 
 
 def test_a_sum_beyond_64_bits_is_exact(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
     """Write MONTH as CSV for finance: invoices, lines, entries, and control totals.
 
-    Invoices and lines are those of the newest revision, entries those of all: they add up.
+    Invoices and lines are those of the newest revision, entries those of all: they add up. Of a
+    revised month the adjustments of all revisions too, with their document numbers.
 
     \b
     Example:
@@ -58,6 +59,8 @@ def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
         raise click.UsageError("--out lies in the book, where nothing may change; name another")
     wanted = {table.name: settlement.published(table) for table in (tables.INVOICES, tables.LINES)}
     wanted["entries"] = concat_tables([each.published(tables.ENTRIES) for each in revisions])
+    if adjusted := [each.published(tables.ADJUSTMENTS) for each in revisions[1:]]:
+        wanted["adjustments"] = concat_tables(adjusted)
     control = exports.export(
         wanted,
         month=str(settlement.month),
