@@ -19,13 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from settlement.check import _OPTIONS
 from settlement.errors import CannotWrite, WrongUsage
 from settlement.month import Month
 from settlement.sample.__main__ import main
 from settlement.sample.calls import BUCKETS, Quota
 from settlement.sample.shipped import write_demo, write_shipped
 from settlement.sample.writing import SampleSummary, write_sample
-from settlement.tables import PUBLISHED, STAMP, Table
+from settlement.tables import ADJUSTMENTS, CONTRACT_LINES, PUBLISHED, STAMP, Table
 from tests.reference import BUCKETS as EVERY_BUCKET
 from tests.reference import Call, Counted, count, invoice, rate, version_for
 
@@ -311,10 +312,12 @@ def test_shipped_months_show_the_rules(month: str, bills: dict[str, str]) -> Non
     assert any(bucket.startswith("rejected.") for bucket in found(result))
 
 
-@pytest.mark.parametrize("table", [STAMP_ONLY, *PUBLISHED], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [STAMP_ONLY, *PUBLISHED, ADJUSTMENTS, CONTRACT_LINES], ids=lambda table: table.name
+)
 def test_the_readme_of_the_data_explains_every_column(table: Table) -> None:
     text = (DATA / "README.md").read_text(encoding="utf-8")
-    heading = f"### `{table.name}.parquet`" if table in PUBLISHED else "## What is published"
+    heading = f"### `{table.name}.parquet`" if table is not STAMP_ONLY else "## What is published"
     section = re.split("^##", text.split(heading)[1], maxsplit=1, flags=re.MULTILINE)[0]
     explained = re.findall(r"^\| \**`(\w+)`\** \| (\S+) \|", section, flags=re.MULTILINE)
     columns = [(column.name, column.label) for column in table.columns]
@@ -325,6 +328,12 @@ def test_the_readme_of_the_data_explains_every_bucket() -> None:
     text = (DATA / "README.md").read_text(encoding="utf-8")
     buckets = text.split("The buckets of `rows`")[1]
     assert tuple(re.findall(r"^\| `([a-z_.]+)` \|", buckets, flags=re.MULTILINE)) == EVERY_BUCKET
+
+
+def test_the_readme_of_the_data_explains_every_option_of_a_manifest() -> None:
+    text = (DATA / "README.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `options\.(\w+)` \|", text, flags=re.MULTILINE)
+    assert sorted(explained) == sorted(_OPTIONS)
 
 
 # ---------------------------------------------------------------- refusals and the command
