@@ -338,13 +338,13 @@ def _planned(order: Order, draft: Draft, book: Book, journal: Journal, skipped: 
 class WhatIf:
     """What other rules would do to a settled month: the plan, and its effect on the bills.
 
-    ``held`` is what the bills hold for the next month, before and after, in units; 0 where a
-    later month is settled, for then they hold nothing any more.
+    ``held`` is what the bills hold for the next month, before and after, in units; None
+    where a later month is settled, for then their holds are released already.
     """
 
     planned: Planned
     effect: Effect
-    held: tuple[int, int]
+    held: tuple[int, int] | None
 
 
 def asks_what_if(order: Order) -> bool:
@@ -380,17 +380,18 @@ def what_if(order: Order) -> WhatIf:
                 cure=f"count the log anew: {order.again('plan', '--revise')}",
             )
     draft = _decide(replace(order, revise=True), book, _stored(standing), Journal())
-    moved = ledger.moved(draft.stated.entries)
-    held = 0
+    held = None
     if book.newest_month == order.month:
-        held = money.exact_sum(book.open_holds()["amount"].to_numpy())
+        before = money.exact_sum(book.open_holds()["amount"].to_numpy())
+        moved = ledger.moved(draft.stated.entries)
+        held = (before, before + moved["frozen"] - moved["unfrozen"])
     return WhatIf(
         _planned(order, draft, book, Journal(), 0),
         whatif.effect(
             (standing.table(tables.LINES), draft.stated.lines),
             (standing.table(tables.INVOICES), draft.stated.invoices),
         ),
-        (held, held + moved["frozen"] - moved["unfrozen"]),
+        held,
     )
 
 

@@ -136,6 +136,13 @@ def test_a_person_sees_tiers_movements_and_bars(world: World) -> None:
     ]
 
 
+def test_holds_that_a_later_month_released_are_said_to_be(world: World) -> None:
+    said = "holds 冻结: released already, for a later month is settled"
+    old, newest = (world(f"plan {month} --what-if", NEW).out for month in ("2026-01", "2026-02"))
+    assert (said in old, "held" in old) == (True, False)
+    assert (said in newest, "  held " in newest) == (False, True)
+
+
 # ---------------------------------------------------------------- the comparison by itself
 
 

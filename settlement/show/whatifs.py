@@ -27,7 +27,7 @@ def described(found: WhatIf) -> dict[str, Any]:
         "against": name_of(found),
         **{name: _pair(getattr(effect, name), 8) for _, _, name in MONEY[:2]},
         "payable": _pair(effect.payable, 2),
-        "held": _pair(found.held, 2),
+        "held": _pair(found.held or (0, 0), 2),
         "accounts": {
             "all": effect.accounts,
             "raised": effect.raised,
@@ -82,14 +82,14 @@ def _movement(each: Movement) -> dict[str, str]:
 def shown(found: WhatIf) -> str:
     """Return an effect for a person."""
     effect = found.effect
-    rows = [
-        (english, chinese, *_moved(getattr(effect, name))) for english, chinese, name in MONEY
-    ] + [("held", "冻结", *_moved(found.held))]
+    rows = [(english, chinese, *_moved(getattr(effect, name))) for english, chinese, name in MONEY]
+    rows += [("held", "冻结", *_moved(found.held))] if found.held else []
     pay = count_of(effect.raised, "pays", "pay")
     same = effect.accounts - effect.raised - effect.lowered
     parts = [
         f"{name_of(found)}: what if its calls were priced by these rules; no log was read",
         aligned(rows, right=[2, 4, 5], indent="  "),
+        *([] if found.held else ["holds 冻结: released already, for a later month is settled"]),
         f"accounts: {pay} more, {effect.lowered:,} less, {same:,} the same",
         "per item and tier",
         aligned(_tiers_shown(found), right=[1, 2, 4, 5, 7, 8, 10], indent="  "),
