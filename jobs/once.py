@@ -13,4 +13,4 @@ from settlement import shell
 from settlement.commands.serving import once
 
 if __name__ == "__main__":
-    shell.main(once, "jobs.once", stamped=True)
+    shell.main(once, "jobs.once", typed="python -m jobs.once", stamped=True)

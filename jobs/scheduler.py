@@ -9,4 +9,4 @@ from settlement import shell
 from settlement.commands.serving import serve
 
 if __name__ == "__main__":
-    shell.main(serve, "jobs.scheduler", stamped=True)
+    shell.main(serve, "jobs.scheduler", typed="python -m jobs.scheduler", stamped=True)

@@ -22,7 +22,7 @@ from settlement.commands import (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings=shell.HELP)
 @click.version_option(__version__, prog_name="settle")
 def settle() -> None:
     """Settle a month of API calls: count, price, take off vouchers, invoice, post the ledger.

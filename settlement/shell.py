@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from settlement.contracts import Contracts
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""How a program shows its help, whichever command it begins with."""
 
 
 class Interrupted(BaseException):
@@ -276,12 +278,14 @@ def main(
     name: str,
     arguments: Sequence[str] | None = None,
     *,
+    typed: str = "",
     stamped: bool = False,
 ) -> NoReturn:
     """Run a command of this name as a program, and leave with its exit code.
 
-    ``stamped`` lines of text begin with instant, run and month, as those of a service do. Where
-    a shell asks (``_SETTLE_COMPLETE``), it completes a line instead.
+    ``typed`` is how a person calls it, where that is not its name. ``stamped`` lines of text
+    begin with instant, run and month, as those of a service do. Where a shell asks
+    (``_SETTLE_COMPLETE``), it completes a line instead.
     """
     asked = f"_{name.upper()}_COMPLETE"
     if os.environ.get(asked):
@@ -293,7 +297,7 @@ def main(
     given = list(sys.argv[1:] if arguments is None else arguments)
     messages.manner.name, messages.manner.stamped = name, stamped
     messages.manner.form = "json" if _asks_json(given) else "text"
-    sys.exit(_exit_code(with_common(command), name, given))
+    sys.exit(_exit_code(with_common(command), name, typed or name, given))
 
 
 def _asks_json(given: Sequence[str]) -> bool:
@@ -310,13 +314,13 @@ def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise Interrupted(number)
 
 
-def _exit_code(command: click.Command, name: str, given: list[str]) -> int:
+def _exit_code(command: click.Command, name: str, typed: str, given: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese still works
             stream.reconfigure(errors=ERRORS)
     try:
         # Not `command.main`, which turns a closed pipe into exit code 1.
-        with command.make_context(name, given) as context:
+        with command.make_context(typed, given) as context:
             command.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -326,7 +330,7 @@ def _exit_code(command: click.Command, name: str, given: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        messages.say(_wrong_usage(name, error), "error", exit_code=error.exit_code)
+        messages.say(_wrong_usage(name, typed, error), "error", exit_code=error.exit_code)
         return error.exit_code
     except Interrupted as signalled:
         said = f"{name}: {signalled.name}; nothing was left half-written"
@@ -356,10 +360,10 @@ def _without_output(name: str, error: OSError) -> int:
     return CannotWrite.exit_code
 
 
-def _wrong_usage(name: str, error: click.ClickException) -> str:
+def _wrong_usage(name: str, typed: str, error: click.ClickException) -> str:
     """Say on one line what is wrong with a command, and where its help is."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    command = context.command_path if context else name
+    command = context.command_path if context else typed
     said = safe(" ".join(error.format_message().split())).removesuffix(".")
     parameters = {each.name for each in context.command.params} if context else set()
     if isinstance(error, click.NoSuchOption) and "account" in parameters:

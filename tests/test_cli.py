@@ -1007,6 +1007,15 @@ def test_the_installed_program_settles_and_refuses(tmp_path: Path) -> None:
     assert (book / "2026-01" / "r1" / "settlement.json").exists()
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_no_function_of_ours_and_the_columns(fork: Forks, command: str) -> None:
+    said = " ".join(fork(*command.split(), "--help").out.split())
+    assert not re.search(r"[A-Z]_OF\b", said)
+    assert "--logs" not in said or "--logs PATH|URL " in said
+    assert "--column" not in said or "(request_id, account_id, interface, timestamp" in said
+    assert "results are printed all the same" in said
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_has_an_example(fork: Forks, command: str) -> None:
     done = fork(*command.split(), "--help")

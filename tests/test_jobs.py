@@ -51,6 +51,19 @@ def run_once(world: Path, *arguments: str, **more: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.parametrize("job", ["jobs.once", "jobs.scheduler"])
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_a_job_shows_its_help_as_it_is_typed(job: str, asked: str) -> None:
+    command = [sys.executable, "-m", job]
+    done = subprocess.run([*command, asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"Usage: python -m {job} [OPTIONS]\n")
+    wrong = subprocess.run(
+        [*command, "--bok", "x"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert f" {job}: No such option" in wrong.stderr
+    assert wrong.stderr.endswith(f"; see: python -m {job} --help\n")
+
+
 def said(done: subprocess.CompletedProcess[str]) -> list[str]:
     """What a round said, without the instant and the run that begin each line."""
     stamped = [line.split(" ", 2) for line in done.stderr.splitlines()]

@@ -35,7 +35,7 @@ _schedule = shell.options(
 )
 
 
-@click.command()
+@click.command(context_settings=shell.HELP)
 @_round
 @_schedule
 def serve(
@@ -86,7 +86,7 @@ def serve(
     )
 
 
-@click.command()
+@click.command(context_settings=shell.HELP)
 @_round
 def once(**options: Any) -> None:
     """Settle every month that is over and not settled, oldest first, and leave."""

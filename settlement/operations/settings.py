@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from settlement.columns import COLUMNS
 from settlement.operations import values
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -89,15 +90,16 @@ SETTINGS = (
     ),
     Setting(
         "logs.path", PATH, "the call log: a folder, file, glob or URL", "data/logs", option="logs",
-        reader=values.logs_of,
+        reader=values.logs_of, metavar="PATH|URL",
     ),
     Setting(
         "logs.naive_timestamps", TEXT, "the zone of timestamps that have none",
         reader=values.zone_of, metavar="ZONE", otherwise="such a log is refused",
     ),
     Setting(
-        "logs.columns", TABLE, "the log's own name of a column; may be given again",
-        reader=values.column_of, metavar="NAME=COLUMN", flag="--column", otherwise="as in README",
+        "logs.columns", TABLE, f"the log's own name of a column ({', '.join(COLUMNS)}); may be "
+        "given again", reader=values.column_of, metavar="NAME=COLUMN", flag="--column",
+        otherwise="the same names",
     ),
     Setting(
         "counting.max_rejects", NUMBER, "the largest share of rows that may be rejected", "0.0001",
@@ -143,7 +145,10 @@ SETTINGS = (
         "messages.log_format", TEXT, "messages as text, or one JSON object a line", "text",
         reader=click.Choice(["text", "json"]),
     ),
-    Setting("messages.quiet", FLAG, "say nothing but warnings and errors"),
+    Setting(
+        "messages.quiet", FLAG,
+        "no messages but warnings and errors; results are printed all the same",
+    ),
     Setting("messages.verbose", FLAG, "say what each stage took"),
     Setting(
         "schedule.first_month", TEXT, "where an empty book begins", reader=values.month_of,
