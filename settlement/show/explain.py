@@ -23,7 +23,10 @@ Record = dict[Hashable, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a derivation: what it is, how it is worked out, what comes out."""
+    """One step of a derivation: what it is, how it is worked out, what comes out.
+
+    ``result`` is a plain number as text, empty where nothing comes out.
+    """
 
     what: str
     how: str
@@ -80,13 +83,18 @@ def explain(revisions: Sequence[Settlement], account: str) -> list[Section]:
 def shown(sections: Sequence[Section]) -> str:
     """Return a derivation for a person: the steps of all sections in the same columns."""
     steps = [step for section in sections for step in section.steps]
-    rows = [(safe(step.what), safe(step.how), step.result) for step in steps]
+    rows = [(safe(step.what), safe(step.how), _grouped(step.result)) for step in steps]
     lines = iter(laid(rows, right=[2], indent="  "))
     return "\n".join(
         line
         for section in sections
         for line in (safe(section.heading), *islice(lines, len(section.steps)))
     )
+
+
+def _grouped(result: str) -> str:
+    """Part the thousands of a count; amounts stand as they are worked with."""
+    return f"{int(result):,}" if result.isdigit() else result
 
 
 def nothing_of(account: str, settlement: Settlement) -> MissingInput:
@@ -150,7 +158,7 @@ def _line(item: Item, line: Record, usage: pd.DataFrame) -> list[Step]:
     """Derive one line: the calls, the tier they reach, the list amount, the voucher."""
     counted = usage[usage["item"] == item.code]
     counts = [f"{row.interface} {row.calls:,}" for row in counted.itertuples()]
-    steps = [Step("calls", " + ".join(counts), f"{line['calls']:,}")]
+    steps = [Step("calls", " + ".join(counts), f"{line['calls']}")]
     steps += _graduated(item, line) if item.mode == "graduated" else _volume(item, line)
     return [*steps, Step("amount", "list − voucher", money.text(line["amount"], 2))]
 
