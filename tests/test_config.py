@@ -47,7 +47,7 @@ def setting(folder: Path, key: str, *arguments: object, **settings: str) -> tupl
         ("--threads 4", "3", "threads = 2", ("4", "--threads")),
         ("", "3", "threads = 2", ("3", "SETTLE_THREADS")),
         ("", "", "threads = 2", ("2", "settlement.toml line 2")),
-        ("", "", "", ("one per core", "default")),
+        ("", "", "", (None, "default")),
     ],
 )
 def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(
@@ -193,6 +193,19 @@ def test_without_a_file_everything_is_a_default(tmp_path: Path) -> None:
     assert done.json["file"] is None
     assert {each["from"] for each in done.json["settings"]} == {"default"}
     assert [each["key"] for each in done.json["settings"]] == [each.key for each in SETTINGS]
+    told = {each["key"]: (each["value"], each["otherwise"]) for each in done.json["settings"]}
+    assert told["book"] == ("data/book", None)
+    assert told["counting.threads"] == (None, "one per core")
+    assert told["counting.conf"] == ([], "none")
+    lines = settle(tmp_path, "config").out.splitlines()
+    assert "counting.threads one per core default" in [" ".join(line.split()) for line in lines]
+
+
+def test_what_is_set_has_no_words_for_what_holds_otherwise(tmp_path: Path) -> None:
+    done = settle(tmp_path, "config", "--json", "--threads", "2", SETTLE_PING="https://x")
+    told = {each["key"]: (each["value"], each["otherwise"]) for each in done.json["settings"]}
+    assert told["counting.threads"] == ("2", None)
+    assert told["notify.ping"] == ("***", None)
 
 
 # ---------------------------------------------------------------- the list

@@ -68,12 +68,18 @@ def config_(context: click.Context, /, as_json: bool, **_options: Any) -> None:
         shared.print_json({"file": str(file) if file else None, "settings": found})
         return
     shared.tell(f"settings file: {safe(str(file)) if file else f'none (no {config.FILE} here)'}")
-    rows = [(each["key"], safe(_said(each["value"])), safe(each["from"])) for each in found]
+    rows = [
+        (each["key"], safe(each["otherwise"] or _said(each["value"])), safe(each["from"]))
+        for each in found
+    ]
     shared.tell(aligned([("key", "value", "from"), *rows]))
 
 
 def _described(context: click.Context, setting: Setting) -> dict[str, Any]:
-    """Return a setting's key, option, variable, value, and where that comes from."""
+    """Return a setting's key, option, variable, value, and where that comes from.
+
+    ``otherwise`` says in words what holds where nothing sets it and there is no such value.
+    """
     value = context.meta.get(setting.key, context.params.get(setting.name))
     source = shell.source_of(context, setting)
     places = {
@@ -81,15 +87,15 @@ def _described(context: click.Context, setting: Setting) -> dict[str, Any]:
         ParameterSource.ENVIRONMENT: setting.variable,
         ParameterSource.DEFAULT_MAP: config.used(context).places.get(setting.name, ""),
     }
-    if source not in places and setting.otherwise:
-        value = setting.otherwise
+    is_set = source in places
     if isinstance(value, tuple):
         value = list(value)
     return {
         "key": setting.key,
         "option": setting.typed,
         "variable": setting.variable,
-        "value": "***" if setting.secret and source in places else _masked(value),
+        "value": "***" if setting.secret and is_set else _masked(value),
+        "otherwise": None if is_set else setting.otherwise or None,
         "from": places.get(source, "default") if source else "default",
     }
 
