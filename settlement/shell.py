@@ -31,7 +31,7 @@ from settlement.errors import (
     MissingInput,
     SettlementError,
 )
-from settlement.operations import config, messages, settings
+from settlement.operations import config, messages, settings, variables
 from settlement.prices import PriceBook
 from settlement.report import safe
 from settlement.terminal import ERRORS
@@ -228,6 +228,10 @@ def warn(line: str) -> None:
 
 _SPOKEN = "settlement.spoken"
 """Where a context keeps how a person asked this program to speak."""
+_UNSPOKEN = "settlement.unspoken"
+"""Where it keeps which manners of speaking are still to be read."""
+_MANNERS = ("log_format", "quiet", "verbose")
+"""The settings of how this program speaks."""
 
 
 def _speak(context: click.Context, option: click.Parameter, value: object) -> None:
@@ -240,16 +244,29 @@ def _speak(context: click.Context, option: click.Parameter, value: object) -> No
     value = context.meta[f"messages.{name}"] = asked.get(name, value)
     if name in asked or source is not ParameterSource.DEFAULT:
         setattr(messages.manner, {"log_format": "form"}.get(name, name), value)
+    if isinstance(context.command, click.Group) or context.resilient_parsing:
+        return
+    left = context.meta.setdefault(_UNSPOKEN, {*_MANNERS})
+    left.discard(name)
+    if not left:  # by now it is known how to say it
+        _warn_of_mistyped(context.find_root().command)
+
+
+def _warn_of_mistyped(command: click.Command) -> None:
+    """Name the variables that nothing reads and that are nearly some that are read."""
+    for variable, near in variables.unknown(command):
+        if near:
+            said = f"{variable} is set, but is no setting; did you mean {near}?"
+            messages.warn(said, variable=variable)
 
 
 def _common() -> list[click.Parameter]:
     """Return the options that every command has."""
-    spoken = ("log_format", "quiet", "verbose")
     return [
         config.chosen(),
         *(
             settings.parameter(f"messages.{name}", callback=_speak, expose_value=False)
-            for name in spoken
+            for name in _MANNERS
         ),
     ]
 

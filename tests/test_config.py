@@ -1,6 +1,7 @@
 """Settings: flags before variables before the file before defaults, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -166,10 +167,30 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     assert settle(tmp_path, "status", "--config", tmp_path).code == 74
 
 
-def test_a_variable_that_is_no_setting_is_warned_of(tmp_path: Path) -> None:
-    done = settle(tmp_path, "config", SETTLE_BOKO="x")
+@pytest.mark.parametrize("command", ["config", "status", "status --quiet"])
+def test_a_variable_that_is_nearly_a_setting_is_warned_of(tmp_path: Path, command: str) -> None:
+    done = settle(tmp_path, *command.split(), SETTLE_BOKO="x", SETTLE_BOOK="b")
     assert done.code == 0
-    assert "SETTLE_BOKO is set, but is no setting; did you mean SETTLE_BOOK?" in done.err
+    said = "settle: warning: SETTLE_BOKO is set, but is no setting; did you mean SETTLE_BOOK?\n"
+    assert done.err == said
+
+
+def test_a_variable_of_another_program_is_told_by_config_alone(tmp_path: Path) -> None:
+    own = {"SETTLE_TEAM": "x", "SETTLE_OUT": "csv", "SETTLE_SEED": "1", "SETTLE_CONFIG": "c.toml"}
+    write(tmp_path, "", "c.toml")
+    assert settle(tmp_path, "status", **own).err == ""
+    said = "settle: warning: SETTLE_TEAM is set, but is no setting\n"
+    assert settle(tmp_path, "config", **own).err == said
+
+
+def test_a_mistyped_variable_is_told_as_the_file_says(tmp_path: Path) -> None:
+    write(tmp_path, 'messages.log_format = "json"')
+    (line,) = settle(tmp_path, "status", SETTLE_PRICE="x").err.splitlines()
+    assert json.loads(line)["variable"] == "SETTLE_PRICE"
+    once_ = [sys.executable, "-m", "jobs.once", "--prices", "none.toml"]
+    environment = {**os.environ, "SETTLE_BOK": "x"}
+    done = subprocess.run(once_, env=environment, capture_output=True, text=True, check=False)
+    assert "SETTLE_BOK is set, but is no setting; did you mean SETTLE_BOOK?" in done.stderr
 
 
 # ---------------------------------------------------------------- what is shown

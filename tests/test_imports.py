@@ -21,7 +21,7 @@ month money scan.thrift counting.parallel
 scan.footers
 sheets operations.values
 operations.settings
-operations.config
+operations.config operations.variables
 prices
 tables
 decimals

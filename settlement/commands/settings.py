@@ -1,9 +1,6 @@
 """The command that says what is set, and where: ``config``."""
 
-import difflib
-import os
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,7 +8,7 @@ from click.core import ParameterSource
 
 from settlement import shell
 from settlement.commands import shared
-from settlement.operations import config, messages
+from settlement.operations import config, messages, variables
 from settlement.operations.settings import FLAG, SETTINGS, Setting, parameter
 from settlement.report import aligned, safe
 
@@ -19,8 +16,6 @@ _SECRET = re.compile(
     r"passw|pwd|secret|token|credential|private|(?<![a-z])(auth|key|pin)", re.IGNORECASE
 )
 _USER = re.compile(r"(?<=://)[^/@\s]*@")
-_OWN = {"SETTLE_NOW", "SETTLE_CONFIG"}
-"""Variables that are no settings: the rehearsal's clock, and the file's name."""
 
 
 class _AsWritten(click.ParamType[Any]):
@@ -62,8 +57,9 @@ def config_(context: click.Context, /, as_json: bool, **_options: Any) -> None:
     """
     file = config.used(context).path
     found = [_described(context, setting) for setting in SETTINGS]
-    for variable, near in _unknown(context):
-        messages.warn(f"{variable} is set, but is no setting{near}", variable=variable)
+    for variable, near in variables.unknown(context.find_root().command):
+        if not near:  # what may be mistyped is told by every command
+            messages.warn(f"{variable} is set, but is no setting", variable=variable)
     if as_json:
         shared.print_json({"file": str(file) if file else None, "settings": found})
         return
@@ -120,18 +116,3 @@ def _masked(value: Any) -> Any:
         lambda part: f"{part[1]}{part[2]}=***" if _SECRET.search(part[2]) else part[0],
         _USER.sub("***@", value),
     )
-
-
-def _unknown(context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the variables that are set as if they were settings, with the nearest right name."""
-    root = context.find_root().command
-    commands = root.commands.values() if isinstance(root, click.Group) else ()
-    known = {setting.variable for setting in SETTINGS} | _OWN
-    for command in commands:
-        for option in command.params:
-            if isinstance(option.envvar, str):
-                known.add(option.envvar)
-    for variable in sorted(os.environ):
-        if variable.startswith("SETTLE_") and variable not in known:
-            near = difflib.get_close_matches(variable, known, 1, 0.6)
-            yield variable, f"; did you mean {near[0]}?" if near else ""
