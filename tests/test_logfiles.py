@@ -93,6 +93,13 @@ def test_a_url_whose_scheme_is_unknown_is_refused() -> None:
         find("nowhere://x")
 
 
+def test_a_store_that_does_not_answer_is_exit_74() -> None:
+    """Nobody listens on port 9; what is not there today may be there at the next try."""
+    options = "endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
+    with pytest.raises(CannotRead, match="cannot be read from its store"):
+        find(f"s3://key:secret@bucket/x?{options}")
+
+
 def test_a_link_to_a_file_is_read_once_and_a_link_to_a_folder_not_at_all(tree: Path) -> None:
     (tree / "0.parquet").symlink_to(tree / "a.parquet")
     os.link(tree / "a.parquet", tree / "b.parquet")
@@ -319,6 +326,8 @@ def test_a_file_written_to_meanwhile_is_refused(tmp_path: Path) -> None:
         (PermissionError(errno.EACCES, "no"), CannotRead),
         (OSError(errno.EIO, "disk"), CannotRead),
         (OSError("Couldn't deserialize thrift"), BadInput),
+        (OSError("AWS Error UNKNOWN (HTTP status 503) during GetObject: Slow down"), CannotRead),
+        (OSError("google::cloud::Status(UNAVAILABLE: try again)"), CannotRead),
         (pa.ArrowInvalid("bad"), BadInput),
         (pa.ArrowMemoryError("64 GiB"), BadInput),
         (MemoryError(), BadInput),

@@ -47,6 +47,10 @@ _FOOTER_READERS = {True: 2, False: 16}
 """So many read footers at once: of local files, and of others, for whom one waits."""
 _WILD = re.compile(r"[*?\[]")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_STORE_SAID = re.compile(
+    r"AWS Error|google::cloud|Azure Error|curl ?Code|curl error", re.IGNORECASE
+)
+"""What Arrow's errors of object storage say; of a damaged file they say nothing of the kind."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ def reading(file: str) -> Iterator[None]:
 
     Raises:
         MissingInput: the file is gone.
-        CannotRead: the operating system refused to read it.
+        CannotRead: the operating system, or the store it lies in, refused to read it.
         BadInput: it is damaged, or not Parquet.
     """
     try:
@@ -197,7 +201,7 @@ def reading(file: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno is None:
-            raise _unreadable(file, error) from error
+            raise _unanswered(file, error) or _unreadable(file, error) from error
         raise CannotRead(
             f"cannot be read: {os.strerror(error.errno)}",
             where=file,
@@ -207,11 +211,28 @@ def reading(file: str) -> Iterator[None]:
         raise _unreadable(file, error) from error
 
 
+def _unanswered(file: str, error: OSError) -> CannotRead | None:
+    """Return the refusal of a file whose store did not hand it over; it may later."""
+    said = _said(error)
+    if not _STORE_SAID.search(said):
+        return None
+    cure = "check its address, the network and your rights; then run again"
+    return CannotRead(f"cannot be read from its store ({_short(said)})", where=file, cure=cure)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _short(said: str) -> str:
+    return said if len(said) <= 200 else said[:199] + "…"
+
+
 def _unreadable(file: str, error: Exception) -> BadInput:
-    said = " ".join(str(error).split()) or type(error).__name__
+    said = _said(error)
     if "ncrypt" in said:
         return BadInput("is encrypted", where=file, cure="deliver it as plain Parquet")
-    said = said if len(said) <= 200 else said[:199] + "…"
+    said = _short(said)
     return BadInput(
         f"cannot be read as Parquet ({said})",
         where=file,
@@ -241,12 +262,13 @@ def find(logs: str, names: Mapping[str, str] = AS_HERE) -> CallLog:
     if is_local:
         found, skipped, root = _find(path, _exists_locally, _walk_folder)
     else:
-        found, skipped, root = _find(
-            path,
-            lambda p: filesystem.get_file_info(p).type != pafs.FileType.NotFound,
-            lambda p: _walk_store(filesystem, p),
-            where=logs,
-        )
+        with reading(logs):
+            found, skipped, root = _find(
+                path,
+                lambda p: filesystem.get_file_info(p).type != pafs.FileType.NotFound,
+                lambda p: _walk_store(filesystem, p),
+                where=logs,
+            )
     if not found:
         with reading(logs):
             is_file = filesystem.get_file_info(root).type == pafs.FileType.File
