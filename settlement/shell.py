@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -353,25 +354,32 @@ def _exit_code(command: click.Command, name: str, typed: str, given: list[str]) 
         said = f"{name}: {signalled.name}; nothing was left half-written"
         messages.say(said, "warning", exit_code=signalled.exit_code)
         return signalled.exit_code
-    except OSError as error:
-        # Whoever read the output has left, or its disk is full; files have errors of their own.
-        return _without_output(name, error)
     except SettlementError as error:
         messages.refused(error)
         return error.exit_code
     except Exception as error:
+        if isinstance(error, OSError) and _is_of_output(error):
+            return _without_output(name, error)
         if not messages.bug(error):
             raise
         return 1
     return 0
 
 
+def _is_of_output(error: OSError) -> bool:
+    """Tell whether standard output failed: its reader has left, or its disk is full.
+
+    Nothing but `click.echo` writes to it and nothing but `_exit_code` flushes it, so the error
+    comes out of one of these two.
+    """
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return innermost.f_code in {click.echo.__code__, _exit_code.__code__}
+
+
 def _without_output(name: str, error: OSError) -> int:
     """Leave without standard output, and keep Python from flushing into nothing again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if not isinstance(error, BrokenPipeError):
-        if error.filename is not None:
-            raise error
         said = f"{name}: standard output: cannot write ({error.strerror}); what was asked is done"
         messages.say(said, "error", exit_code=CannotWrite.exit_code)
     return CannotWrite.exit_code

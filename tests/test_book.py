@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -130,6 +131,25 @@ def test_a_full_output_is_said_in_one_line(book: Path, tmp_path: Path) -> None:
     said = (tmp_path / "said").read_text()
     assert said.startswith("settle: standard output: cannot write")
     assert said.count("\n") == 1
+
+
+def test_an_error_of_something_else_is_not_laid_on_the_output() -> None:
+    """What it says is done would not be; Arrow's errors of storage name no file and no code."""
+    program = """
+import click
+from settlement import shell
+
+@click.command()
+def broken() -> None:
+    raise OSError("AWS Error NETWORK_CONNECTION")
+
+shell.main(broken, "settle", [])
+"""
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.endswith("OSError: AWS Error NETWORK_CONNECTION\n")
+    assert "standard output" not in run.stderr
 
 
 @pytest.mark.parametrize("command", ["run 2026-02", "check", "ingest", "status"])
