@@ -295,11 +295,8 @@ def _misshapen(manifest: Mapping[str, Any]) -> Iterator[str]:
     if any(type(count) is not int for count in manifest["rows"].values()):
         yield "'rows'"
     totals = manifest["totals"]
-    amounts = [totals.get(name) for name in TOTALS]
     whole = type(totals.get("accounts")) is int and len(totals) == len(TOTALS) + 1
-    if not whole or not all(
-        isinstance(a, str) and _AMOUNT.fullmatch(a.lstrip("-")) for a in amounts
-    ):
+    if not whole or not all(_is_amount(totals.get(name), name) for name in TOTALS):
         yield "'totals'"
     if not all(
         isinstance(each, dict) and {key: type(value) for key, value in each.items()} == _DESCRIBED

@@ -613,6 +613,8 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "totals, a word": (lambda m: m["totals"].update(payable="all"), "'totals' is not what"),
     "totals, less": (lambda m: m["totals"].pop("frozen"), "'totals' is not what"),
     "totals, a float": (lambda m: m["totals"].update(payable=1.5), "'totals' is not what"),
+    "totals, below 0": (lambda m: m["totals"].update(frozen="-72.19"), "'totals' is not what"),
+    "totals, two signs": (lambda m: m["totals"].update(rounding="--0.01"), "'totals' is not what"),
     "tables, rows": (lambda m: m["tables"]["lines"].update(rows=9), "row count"),
     "tables, digest": (lambda m: m["tables"]["lines"].update(sha256="0" * 64), "its digest is not"),
     "tables, one less": (lambda m: m["tables"].pop("lines"), "no digest of a table"),
