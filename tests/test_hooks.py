@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -176,12 +177,21 @@ def test_what_a_command_leaves_behind_is_killed_too(tmp_path: Path) -> None:
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
-def test_a_service_that_tries_again_tells_a_refusal_once(tmp_path: Path) -> None:
+def test_a_service_that_tries_again_tells_a_refusal_once_a_day(tmp_path: Path) -> None:
+    """However many others come between: one round may be refused two months."""
     script = f"echo told >> {tmp_path}/told"
     telling = Telling(Hooks(on_failure=("sh", "-c", script)))
-    for said in ("no log", "no log", "no log", "no disk", "no log"):
-        telling.tell(Attempt(tmp_path, "2026-01", {}, unheard).failed(ValueError(said)), unheard)
-    assert (tmp_path / "told").read_text() == "told\n" * 3
+
+    def told(*refusals: str, day: str = "2026-03-01") -> int:
+        (tmp_path / "told").write_text("")
+        for said in refusals:
+            report = Attempt(tmp_path, "2026-01", {}, unheard).failed(ValueError(said))
+            telling.tell(replace(report, started=f"{day}T02:00:00Z"), unheard)
+        return (tmp_path / "told").read_text().count("told")
+
+    assert told("no log", "no log", "no disk", "no log", "no disk") == 2
+    assert told("no disk", "no log", "no log", day="2026-03-02") == 2
+    assert len(telling.told) == 2
 
 
 # ---------------------------------------------------------------- pings

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Telling:
     """Whom to tell: the hooks, and where to put the metrics.
 
-    ``told`` is what the hooks were told last: a service that tries again every few minutes tells
-    the same refusal once a day.
+    ``told`` is what the hooks were told today: a service that tries again every few minutes tells
+    the same refusal once a day, also where a round comes to several.
     """
 
     hooks: Hooks = field(default_factory=Hooks)
@@ -38,7 +38,8 @@ class Telling:
         news = (report.started[:10], report.month, report.outcome, report.refusal)
         if report.succeeded or news not in self.told:
             self.hooks.tell(report, warn)
-        self.told[:] = [news]
+        today = [each for each in self.told if each[0] == news[0] and each != news]
+        self.told[:] = [*today, news]
 
 
 class Watch:
