@@ -216,7 +216,9 @@ def make_good(settlement: Settlement) -> None:
 
 
 _NOTHING_TO_FLUSH = {errno.EINVAL, errno.EROFS, errno.ENOTSUP}
-"""What file systems say that are only read."""
+"""What file systems say that are only read, or know no flushing of folders."""
+_NOT_OURS = _NOTHING_TO_FLUSH | {errno.EACCES, errno.EPERM}
+"""What they say of folders above the book, which others made and look after."""
 
 
 def _flush_before(book: Book) -> None:
@@ -229,8 +231,11 @@ def _flush_before(book: Book) -> None:
         _flush_folder(book.settlements[-1].folder.parent)
         return
     for folder in book.folder.absolute().parents:
-        with contextlib.suppress(PermissionError):
+        try:
             _flush_folder(folder)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
 
 
 def _write(aside: Path, book: Book, draft: Draft, now: datetime) -> None:

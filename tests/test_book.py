@@ -1,5 +1,6 @@
 """A book as it is found: what is missing, in the way, or forged is said, never guessed around."""
 
+import errno
 import json
 import os
 import shutil
@@ -118,6 +119,26 @@ def test_a_place_where_no_book_can_be_is_refused_at_once() -> None:
         pytest.skip("no /proc on this system")
     with pytest.raises(CannotWrite), publish.locked(Path("/proc/book")):
         pass
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES, errno.EIO])
+def test_a_folder_above_the_book_that_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It was there before; only where its disk fails is the book in danger."""
+    above, flush = tmp_path.parent.stat(), os.fsync
+
+    def fsync(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), above):
+            raise OSError(code, os.strerror(code))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if code != errno.EIO:
+        assert settle.run(order(tmp_path / "book", "2026-01")).outcome == "published"
+        return
+    with pytest.raises(CannotWrite, match="nothing was published"):
+        settle.run(order(tmp_path / "book", "2026-01"))
 
 
 def test_a_full_output_is_said_in_one_line(book: Path, tmp_path: Path) -> None:
