@@ -66,10 +66,29 @@ def test_every_file_in_any_nesting_is_found_once(tree: Path) -> None:
         ("/202?", 2),
         ("/**/x y/*", 1),
         ("/a.parquet", 1),
+        ("/[]a-c].parquet", 1),
+        ("/[!-z].parquet", 1),
     ],
 )
 def test_globs(tree: Path, glob: str, found: int) -> None:
     assert len(names(f"{tree}{glob}")) == found
+
+
+@pytest.mark.parametrize("name", ["[]", "[!]", "[a", "[^]"])
+def test_a_bracket_that_is_not_closed_stands_for_itself(tmp_path: Path, name: str) -> None:
+    write(tmp_path / f"{name}1.parquet", ROWS)
+    write(tmp_path / "a1.parquet", ROWS)
+    assert names(f"{tmp_path}/{name}*") == [f"{name}1.parquet"]
+
+
+def test_no_set_holds_the_slash(tree: Path) -> None:
+    with pytest.raises(MissingInput):
+        find(f"{tree}/2026[!z]01/*")
+
+
+def test_a_range_that_ends_before_it_begins_is_refused(tree: Path) -> None:
+    with pytest.raises(BadInput, match=r"\[z-a\]\*: is no glob \(bad character range z-a\)"):
+        find(f"{tree}/[z-a]*")
 
 
 def test_a_relative_glob(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

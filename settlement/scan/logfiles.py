@@ -331,12 +331,19 @@ def _find(
         )
     found, skipped = walk(root)
     pattern = path if root == "." else path[len(root) :].lstrip("/")
-    matches = _matcher(pattern)
+    try:
+        matches = _matcher(pattern)
+    except re.error as error:
+        cure = "write the smaller character of a range first, such as [a-z]"
+        raise BadInput(f"is no glob ({error.msg})", where=where or path, cure=cure) from error
     return [file for file in found if matches(file.name)], skipped, root
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a test whether a name, or a folder that holds it, matches a glob."""
+    """Return a test whether a name, or a folder that holds it, matches a glob.
+
+    Raises `re.error` where it has a set of characters such as ``[z-a]``.
+    """
     parts = []
     for part in PurePosixPath(pattern).parts:
         if part == "**":
@@ -344,7 +351,7 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
             continue
         text = "".join(
             {"*": "[^/]*", "?": "[^/]"}.get(piece, _character_set(piece))
-            for piece in re.findall(r"\[!?\]?[^\]]*\]|.", part, re.DOTALL)
+            for piece in re.findall(r"\[[!^]?+\]?+[^\]]*\]|.", part, re.DOTALL)
         )
         parts.append(text + "/")
     whole = re.compile("".join(parts) + "(?:[^/]+/)*", re.DOTALL)
@@ -354,8 +361,10 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
 def _character_set(piece: str) -> str:
     if len(piece) == 1:
         return re.escape(piece)
-    inner = piece[1:-1].replace("\\", "\\\\")
-    return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
+    inner = piece[1:-1]
+    without = inner[0] in "!^"
+    plain = "".join(each if each == "-" else re.escape(each) for each in inner[without:])
+    return f"(?!/)[^{plain}]" if without else f"[{plain}]"
 
 
 def _exists_locally(path: str) -> bool:
