@@ -122,9 +122,18 @@ def _spelled(option: click.Parameter, value: Any) -> list[str]:
         no = option.secondary_opts[0] if option.secondary_opts else None
         return [word for word in [typed if value else no] if word and value is not None]
     if isinstance(value, Fraction):
-        value = f"{Decimal(value.numerator) / Decimal(value.denominator):f}"
+        value = _spelled_share(value)
     several = ["=".join(each) for each in value] if isinstance(value, tuple) else [str(value)]
     return [f"{typed} {quote(each)}" for each in several]
+
+
+def _spelled_share(value: Fraction) -> str:
+    """Spell a share so that it is read as the same: as a decimal where it has a short one."""
+    decimal = Decimal(value.numerator) / Decimal(value.denominator)
+    if Fraction(decimal) != value:
+        return str(value)
+    plain = f"{decimal:f}"
+    return plain if len(plain) <= len("0.") + 20 else f"{decimal:e}"
 
 
 def was_typed(name: str) -> bool:

@@ -17,6 +17,7 @@ from settlement.gates import Before, Limits
 from settlement.laws import Statement
 from settlement.ledger import HOLDS, post
 from settlement.month import Month
+from settlement.operations.values import share_of
 from settlement.prices import PriceBook
 from tests.drawn import drawn, rows
 from tests.processes import Finished, Forks
@@ -230,6 +231,19 @@ def test_a_run_stops_for_review_and_its_last_line_lets_it_pass(world: Path, fork
     assert approved.code == 0, approved.err
     options = Book.open(world / "book").settlement(Month.parse("2026-02")).manifest["options"]
     assert options["approved"] == command.split()[-1]
+
+
+@pytest.mark.parametrize(
+    ("share", "spelt"),
+    [("1/3", "1/3"), ("0.50", "0.5"), ("1/8", "0.125"), ("25e-26", "2.5e-25"), ("1", "1")],
+)
+def test_an_approval_spells_a_share_so_that_it_can_be_read(
+    world: Path, fork: Forks, share: str, spelt: str
+) -> None:
+    stopped = run(fork, world, f"run 2026-02 --max-rejects {share} --approve no")
+    words = stopped.err.splitlines()[-1].split()
+    assert words[words.index("--max-rejects") + 1] == spelt
+    assert share_of(spelt) == Fraction(share)
 
 
 def test_an_approval_is_not_taken_for_other_figures(world: Path, fork: Forks) -> None:
