@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from settlement.errors import BadInput, MissingInput, StoppedForReview
+from settlement.errors import BadInput, CannotRead, MissingInput, StoppedForReview
 from settlement.operations import attempts, messages, redaction
 from settlement.operations.attempts import Attempt, Report
 from settlement.progress import unheard
@@ -281,9 +281,20 @@ def test_what_is_no_report_is_left_out(tmp_path: Path) -> None:
     report = ended(tmp_path, ValueError())
     for name, text in {"0": "", "1": "{}", "2": "[]", "3": '{"id": "3"}'}.items():
         (tmp_path / ".runs" / f"{name}.json").write_text(text)
+    (tmp_path / ".runs" / "4.json").mkdir()
     assert attempts.reports(tmp_path) == [report]
-    with pytest.raises(BadInput, match="not the report of a run"):
-        attempts.report(tmp_path, "1")
+    for name in ("1", "4"):
+        with pytest.raises(BadInput, match="not the report of a run"):
+            attempts.report(tmp_path, name)
+
+
+def test_a_report_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    report = ended(tmp_path, ValueError())
+    (tmp_path / ".runs" / "loop.json").symlink_to("loop.json")
+    for read in (attempts.reports, lambda book: attempts.report(book, "loop")):
+        with pytest.raises(CannotRead, match=r"loop\.json"):
+            read(tmp_path)
+    assert attempts.report(tmp_path, report.id) == report
 
 
 def test_a_lock_says_that_a_run_is_on(tmp_path: Path) -> None:

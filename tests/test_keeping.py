@@ -146,6 +146,15 @@ def test_a_recount_reads_the_columns_under_the_names_of_then(tmp_path: Path, for
     assert "  counted again: 2026-01 r1, 1 file, 3 rows" in done.out.splitlines()
 
 
+def test_an_export_into_a_link_that_leads_round_is_refused(place: Place) -> None:
+    (place.folder / "loop").symlink_to("loop")
+    (place.folder / "inside").symlink_to("book")
+    done = place("export 2026-01 --out loop")
+    assert (done.code, done.out, done.err.count("\n")) == (73, "", 1)
+    assert done.err.startswith("settle: loop: cannot write")
+    assert "lies in the book" in place("export 2026-01 --out inside/x").err
+
+
 WAYS = """
     --logs=ftp://host/x     65  ftp://host/x: no address of a call log
     --logs=                 2   '--logs': empty; name a folder, file, glob or URL

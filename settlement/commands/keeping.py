@@ -55,7 +55,7 @@ def export(month: Month | None, out: Path, book: Path, as_json: bool) -> None:
 
     revisions = shared.revisions(book, month)
     settlement = revisions[-1]
-    if out.resolve().is_relative_to(book.resolve()):
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(book)):
         raise click.UsageError("--out lies in the book, where nothing may change; name another")
     wanted = {table.name: settlement.published(table) for table in (tables.INVOICES, tables.LINES)}
     wanted["entries"] = concat_tables([each.published(tables.ENTRIES) for each in revisions])

@@ -358,15 +358,20 @@ def _ids(folder: Path) -> list[str]:
 def _read(path: Path) -> Report:
     """Read a report; one that says ``running`` and that nobody locks is of a killed run."""
     try:
-        file = path.open("rb")
-    except PermissionError as error:
+        return _read_once(path) or _read(path)
+    except FileNotFoundError:
+        raise
+    except (IsADirectoryError, ValueError, TypeError, KeyError) as error:
+        raise BadInput("not the report of a run", where=str(path), cure="remove it") from error
+    except OSError as error:
         raise cannot_read(path, error) from error
-    with file:
-        try:
-            said = json.loads(file.read())
-            found = Report(**{each.name: said[each.name] for each in fields(Report)})
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadInput("not the report of a run", where=str(path), cure="remove it") from error
+
+
+def _read_once(path: Path) -> Report | None:
+    """Read a report; return None where it was put anew meanwhile."""
+    with path.open("rb") as file:
+        said = json.loads(file.read())
+        found = Report(**{each.name: said[each.name] for each in fields(Report)})
         if found.outcome != RUNNING:
             return found
         try:
@@ -376,4 +381,4 @@ def _read(path: Path) -> Report:
         # Whoever wrote it let go; it has been put anew, unless that was a kill.
         if os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return replace(found, outcome=KILLED)
-    return _read(path)
+    return None
