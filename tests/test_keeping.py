@@ -134,6 +134,39 @@ def test_a_log_that_says_otherwise_is_named_with_both_values(place: Place) -> No
     ) in done.err.splitlines()
 
 
+def test_a_recount_that_cannot_be_made_hides_nothing(place: Place) -> None:
+    with (place.folder / "book/2026-02/r1/usage.parquet").open("ab") as file:
+        file.write(b"x")
+    for log, says in (("nowhere", "nowhere: no such path"), ("prices.toml", "no .parquet file")):
+        done = place(f"check --recount 2026-02 --logs {log}")
+        assert (done.code, done.out) == (65, "")
+        lines = done.err.splitlines()
+        assert lines[:2] == [
+            "book: 1 problem",
+            "  2026-02/r1/usage.parquet: its digest is not the manifest's",
+        ]
+        assert lines[-1].startswith("  not proved: the usage of 2026-02, which was not counted")
+        assert says in lines[-1]
+    found = place("check --recount --logs nowhere --json")
+    assert (found.code, len(found.json["findings"])) == (65, 1)
+    assert "nowhere: no such path" in found.json["unproved"][-1]
+
+
+@pytest.mark.parametrize("month", ["", "2026-01"])
+def test_a_damaged_month_is_not_to_be_settled_again(
+    tmp_path: Path, fork: Forks, month: str
+) -> None:
+    write_world(tmp_path, "2026-01")
+    place = Place(tmp_path, fork)
+    assert place("run 2026-01").code == 0
+    (tmp_path / "book/2026-01/r1/settlement.json").write_text("{}")
+    done = place(f"check --recount {month}")
+    assert (done.code, done.out) == (65, "")
+    assert "no settlement that can be read; restore what is damaged" in done.err.splitlines()[-1]
+    assert "settle run" not in done.err
+    assert done.err.startswith("book: 1 problem\n  2026-01/r1/settlement.json: ")
+
+
 def test_a_recount_reads_the_columns_under_the_names_of_then(tmp_path: Path, fork: Forks) -> None:
     write_world(tmp_path, "2026-01")
     path = tmp_path / "logs" / "2026-01.parquet"

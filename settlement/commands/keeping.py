@@ -4,16 +4,16 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from settlement import shell
-from settlement.book import is_folder
+from settlement.book import Settlement, is_folder
 from settlement.commands import shared
-from settlement.errors import MissingInput
+from settlement.errors import BadInput, MissingInput, SettlementError
 from settlement.month import Month
 from settlement.operations import messages, values
 from settlement.progress import watched
@@ -140,7 +140,7 @@ def check(
         findings = prove(book, digest)
     if not findings.settlements and not findings.problems:
         raise MissingInput("no settlement there", where=str(book), cure="name it with --book")
-    again = _recount(findings, recount, **options) if recount else None
+    findings, again = _recounted_too(findings, recount, **options) if recount else (findings, None)
     found = (*findings.found, *(again.found if again else ()))
     if as_json:
         shared.print_json(_checked(book, findings, again))
@@ -148,6 +148,29 @@ def check(
         _tell(book, findings, again)
     if found:
         sys.exit(65)
+
+
+def _recounted_too(
+    findings: "Findings", month: str, **options: Any
+) -> "tuple[Findings, Recounted | None]":
+    """Count a month again; where the book is not sound, that cannot keep it from being told."""
+    try:
+        return findings, _recount(findings, month, **options)
+    except SettlementError as error:
+        if not findings.found:
+            raise
+        said = f"the usage of {month}, which was not counted again: {error}"
+        return replace(findings, unproved=(*findings.unproved, said)), None
+
+
+def _to_recount(findings: "Findings", month: str) -> Settlement:
+    """Return the settlement that is meant, if a sound or damaged book has it."""
+    named = (findings.newest and findings.newest.month) if month == NEWEST else Month.parse(month)
+    if named and (named in findings.book.months or not findings.found):
+        return findings.book.settlement(named, shell.given_again())
+    cure = "restore what is damaged from a backup, then check again"
+    where = str(findings.book.folder if month == NEWEST else f"{findings.book.folder}, {month}")
+    raise BadInput("no settlement that can be read", where=where, cure=cure)
 
 
 def _recount(
@@ -164,10 +187,7 @@ def _recount(
     from settlement.recount import recount
     from settlement.scan import logfiles
 
-    if month == NEWEST and findings.newest:
-        settlement = findings.book.settlement(findings.newest.month)
-    else:
-        settlement = findings.book.settlement(Month.parse(month), shell.given_again())
+    settlement = _to_recount(findings, month)
     named = shell.price_book(prices) if shell.was_typed("prices") else None
     if contracts and not named:
         named = settlement.price_book
