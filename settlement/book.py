@@ -34,6 +34,8 @@ PRICES = "prices.toml"
 CONTRACTS = ("contracts.csv", "contracts.parquet")
 DRAFTS = ".drafts"
 LOCK = ".lock"
+RUNS = ".runs"
+"""Where news of runs lie, on which nothing depends that is settled."""
 MANIFEST_KEYS: dict[str, type | tuple[type, ...]] = {
     "number": int,
     "month": str,

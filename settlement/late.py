@@ -4,15 +4,22 @@ A settlement records every file that had a part in it. Files that are not among 
 whose contents are others now, are new; where their footers say that they touch the month, it
 may need a revision. Files that were read and are unchanged are not looked at again. Files
 that only moved or were copied have the same contents and are no news.
+
+Nor are files from which the month was counted again with the same outcome, such as one that was
+delivered twice. They are noted beside the reports of runs, where everything may be removed at
+any time: without the note they are news once more, and counted once more.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from settlement import inputs
-from settlement.book import Book, Settlement
-from settlement.inputs import Moves
+from settlement.book import RUNS, Book, Settlement
+from settlement.inputs import Input, Moves
 from settlement.month import UNITS_PER_SECOND, Month, Period, zone_named
 from settlement.scan.decoding import touching
 from settlement.scan.logfiles import CallLog, InputFile, LogFile
@@ -108,8 +115,33 @@ def named(files: tuple[str, ...]) -> str:
 
 
 def _moves(settlement: Settlement, log: CallLog) -> Moves:
+    """Compare the log with the files that a settlement comes from: of two sets, the nearer one."""
     now = [asdict(InputFile.of(file)) for file in log.files]
-    return inputs.compare(settlement.manifest["inputs"], now)
+    read = (settlement.manifest["inputs"], _noted(settlement))
+    found = [inputs.compare(files, now) for files in read if files is not None]
+    return min(found, key=lambda each: len(each.came) + len(each.went) + len(each.changed))
+
+
+def remember(settlement: Settlement, files: Iterable[InputFile]) -> None:
+    """Note the files from which a settlement came out the same again; a courtesy, no duty."""
+    note = _note(settlement)
+    said = {"digest": settlement.manifest["digest"], "inputs": [asdict(file) for file in files]}
+    with suppress(OSError):
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(json.dumps(said), "utf-8")
+
+
+def _noted(settlement: Settlement) -> Sequence[Input] | None:
+    """Return the files noted for a settlement; None without a note, or with one cut short."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        said = json.loads(_note(settlement).read_bytes())
+        if said["digest"] == settlement.manifest["digest"]:
+            return [asdict(InputFile(**file)) for file in said["inputs"]]
+    return None
+
+
+def _note(settlement: Settlement) -> Path:
+    return settlement.folder.parent.parent / RUNS / f".same-{settlement.month}"
 
 
 def _rows(file: LogFile, period: Period) -> int:

@@ -266,7 +266,7 @@ def _settle(order: Order, progress: Progress, warn: Warn, journal: Journal) -> D
         book.settlement(order.month, order.given)
     log = _find(order, journal)
     if order.month in book.months and not order.revise:
-        # Nothing will be written, so the book need not be held, nor even be writable.
+        # Nothing will be published, so the book need not be held, nor even be writable.
         return _again(order, book, log, journal, progress, warn)
     with publish.locked(order.book):
         book = Book.open(order.book, book)
@@ -279,7 +279,7 @@ def _settle(order: Order, progress: Progress, warn: Warn, journal: Journal) -> D
         _warn_of_gone(standing, log, warn)
         draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
         if standing and not changes.differs(draft, standing, book):
-            return Done("same outcome", standing, journal.seconds, log.skipped)
+            return _same(order, draft, standing, journal, log)
         with journal.stage("review"):
             draft = _reviewed(order, draft, book)
         with journal.stage("publish"):
@@ -299,6 +299,13 @@ def _again(
     difference = changes.difference(draft, standing, book)
     if difference:
         raise _other_outcome(order, standing, difference)
+    return _same(order, draft, standing, journal, log)
+
+
+def _same(order: Order, draft: Draft, standing: Settlement, journal: Journal, log: CallLog) -> Done:
+    """Say that the month stands, and let its files be no news any more."""
+    if _goes_by_same(order, standing):
+        late.remember(standing, draft.inputs)
     return Done("same outcome", standing, journal.seconds, log.skipped)
 
 
@@ -651,19 +658,23 @@ def _refuse_broken(broken: list[str]) -> None:
 
 def _is_unchanged(order: Order, log: CallLog, standing: Settlement, journal: Journal) -> bool:
     """Tell whether files, options and rules are those the month was settled from."""
-    manifest = standing.manifest
-    version = order.prices.version_for(order.month)
-    if manifest["rules_sha256"] != version.digest:
-        return False
-    for name in ("naive_timestamps", "columns"):
-        if manifest["options"].get(name) != order.options.get(name):
-            return False
-    if not _same_terms(order, manifest["options"]):
+    if not _goes_by_same(order, standing):
         return False
     with journal.stage("compare"):
         period = order.month.period(order.prices.zone)
         touched = touching(log, period, order.naive_zone)
-        return [asdict(file) for file in touched] == list(manifest["inputs"])
+        return [asdict(file) for file in touched] == list(standing.manifest["inputs"])
+
+
+def _goes_by_same(order: Order, standing: Settlement) -> bool:
+    """Tell whether options, rules and terms are those the month was settled by."""
+    manifest = standing.manifest
+    if manifest["rules_sha256"] != order.prices.version_for(order.month).digest:
+        return False
+    for name in ("naive_timestamps", "columns"):
+        if manifest["options"].get(name) != order.options.get(name):
+            return False
+    return _same_terms(order, manifest["options"])
 
 
 def _same_terms(order: Order, options: Mapping[str, object]) -> bool:

@@ -108,6 +108,78 @@ def test_a_file_of_two_months_is_news_of_both_by_its_share(world: Path) -> None:
     assert sum(int(line.split("about ")[1].split()[0]) for line in told) in range(100, 103)
 
 
+# ---------------------------------------------------------------- the same outcome
+
+
+def deliver_again(world: Path) -> str:
+    """Add a file with the rows of another; return how it is told."""
+    table = pq.read_table(world / "logs" / "2026-01.parquet")
+    pq.write_table(table.slice(0, 2), world / "logs" / "again.parquet")
+    return "2026-01: 1 new file, about 2 rows, may need a revision"
+
+
+def run(fork: Forks, world: Path, *options: str) -> Finished:
+    paths = ["--logs", "logs", "--book", "book", "--prices", "prices.toml"]
+    return fork("run", "2026-01", *options, *paths, cwd=world, SETTLE_NOW="2026-03-20T00:00:00Z")
+
+
+@pytest.mark.parametrize("options", [(), ("--revise", "--reason", "late calls")])
+def test_files_that_change_nothing_are_no_news_once_they_are_counted(
+    world: Path, fork: Forks, options: tuple[str, ...]
+) -> None:
+    told = deliver_again(world)
+    assert news(world) == [told]
+    assert "2026-01 r1: same outcome, nothing to do" in run(fork, world, *options).out
+    assert news(world) == []
+    add_late(world)
+    assert news(world) == ["2026-01: 1 new file, about 1 rows, may need a revision"]
+    (world / "logs" / "late.parquet").unlink()
+    (world / "logs" / "again.parquet").unlink()
+    assert news(world) == []
+
+
+def test_files_that_are_gone_are_no_news_once_they_are_counted_without(
+    world: Path, fork: Forks
+) -> None:
+    """As where many small files were made one."""
+    path = world / "logs" / "2026-01.parquet"
+    table = pq.read_table(path)
+    for first, name in enumerate(("a", "b", "c")):
+        pq.write_table(table.slice(first, 1), world / "logs" / f"{name}.parquet")
+    path.unlink()
+    assert "gone since it was read: 2026-01.parquet" in news(world)[0]
+    assert "same outcome" in run(fork, world).out
+    assert news(world) == []
+
+
+@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"digest": "0"}', None])
+def test_without_a_sound_note_they_are_news_again(
+    world: Path, fork: Forks, spoilt: str | None
+) -> None:
+    told = deliver_again(world)
+    run(fork, world)
+    note = world / "book" / ".runs" / ".same-2026-01"
+    note.unlink() if spoilt is None else note.write_text(spoilt)
+    assert news(world) == [told]
+    assert status(fork, world, "check").code == 0
+
+
+def test_an_outcome_by_other_rules_is_not_noted(world: Path, fork: Forks) -> None:
+    told = deliver_again(world)
+    prices = (world / "prices.toml").read_text()
+    (world / "prices.toml").write_text(prices.replace('name = "', 'name = "Other '))
+    assert "same outcome" in run(fork, world).out
+    assert news(world) == [told]
+
+
+def test_a_file_delivered_twice_is_counted_by_one_round(world: Path) -> None:
+    told = deliver_again(world)
+    (line, settled, _due) = said(run_once(world, SETTLE_AUTO_REVISE_BELOW="5"))
+    assert line == told
+    assert settled.startswith("2026-01 r1: same outcome")
+    assert said(run_once(world, SETTLE_AUTO_REVISE_BELOW="5")) == ["nothing is due"]
+
+
 # ---------------------------------------------------------------- status
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from settlement import __version__
-from settlement.book import cannot_read, is_folder, on_book
+from settlement.book import RUNS, cannot_read, is_folder, on_book
 from settlement.errors import (
     BadInput,
     CannotRead,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from settlement.progress import Warn
     from settlement.settle import Done, Journal
 
-FOLDER = ".runs"
 KEPT = 1000
 """How many reports a book keeps, the newest."""
 RUNNING, KILLED = "running", "killed"
@@ -148,7 +147,7 @@ class Attempt:
 
         What ends before it has begun, such as a command without a price book, makes none.
         """
-        self._report = replace(self._report, id=_free_id(self._book / FOLDER))
+        self._report = replace(self._report, id=_free_id(self._book / RUNS))
         if _has_folder(self._book):
             self._write(self._report)
 
@@ -183,7 +182,7 @@ class Attempt:
             inputs = dict(zip(("files", "rows", "bytes"), counts, strict=True))
         report = replace(
             self._report,
-            id=self._report.id or _free_id(self._book / FOLDER),
+            id=self._report.id or _free_id(self._book / RUNS),
             finished=_instant(datetime.now(UTC)),
             seconds=round(time.perf_counter() - self._began, 6),
             cpu_seconds=round(time.process_time() - self._cpu, 6),
@@ -204,7 +203,7 @@ class Attempt:
 
     def _write(self, report: Report) -> None:
         """Put the report in place, locked while it says ``running``; warn where that fails."""
-        folder = self._book / FOLDER
+        folder = self._book / RUNS
         aside = folder / f"{_NEW}{report.id}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -307,7 +306,7 @@ def reports(book: Path) -> list[Report]:
     found = []
     for name in ids(book):
         with contextlib.suppress(BadInput, FileNotFoundError):  # removed meanwhile
-            found.append(_read(book / FOLDER / f"{name}.json"))
+            found.append(_read(book / RUNS / f"{name}.json"))
     return sorted(found, key=lambda each: (each.started, each.id), reverse=True)
 
 
@@ -326,7 +325,7 @@ def report(book: Path, name: str) -> Report:
         some = ", ".join(found[:3])
         raise BadInput(f"{len(found)} runs begin with it: {some}", where=name, cure="say more")
     try:
-        return _read(book / FOLDER / f"{found[0]}.json")
+        return _read(book / RUNS / f"{found[0]}.json")
     except (FileNotFoundError, IndexError) as error:
         raise MissingInput(
             f"there is no run {name!r}",
@@ -338,9 +337,9 @@ def report(book: Path, name: str) -> Report:
 def ids(book: Path) -> list[str]:
     """Return the ids of a book's reports, the newest first; raises `CannotRead`."""
     try:
-        return _ids(book / FOLDER)
+        return _ids(book / RUNS)
     except OSError as error:
-        raise cannot_read(book / FOLDER, error) from error
+        raise cannot_read(book / RUNS, error) from error
 
 
 def _ids(folder: Path) -> list[str]:
