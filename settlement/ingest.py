@@ -37,13 +37,14 @@ _DAY = 86_400
 class Digested:
     """A file digested for a month, and how many bytes its entry has.
 
-    ``size`` is 0 where there is no entry: too many rows are rejected.
+    ``size`` is 0 where there is no entry; ``excess`` says then what the file has too much of.
     """
 
     month: Month
     file: str
     rows: int
     size: int
+    excess: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ class Ingested:
         what = f"digested {files}, {count_of(rows, 'row')}"
         if months:
             what += f" ({', '.join(map(str, months))})"
-        left = sum(not each.size for each in self.digested)
+        left = [each.excess for each in self.digested if each.excess]
         if left:
-            what += f", {left:,} of them not kept: they have too many rejected rows"
+            what += f", {len(left):,} of them not kept: {' or '.join(sorted(set(left)))}"
         return f"{what}; kept {self.kept:,}, removed {count_of(self.removed, 'entry', 'entries')}"
 
 
@@ -169,7 +170,9 @@ def _digest(cache: Cache, log: CallLog, file: LogFile, month: Month, intake: Int
             naive_zone=intake.naive_zone,
             threads=intake.threads,
         )
-        size = writer.commit(key.json, about) if about else 0
+        if isinstance(about, str):
+            return Digested(month, file.name, file.rows, 0, about)
+        size = writer.commit(key.json, about)
     return Digested(month, file.name, file.rows, size)
 
 

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from settlement import settle
 from settlement.book import Book
-from settlement.counting import keys, reading, repetitions
+from settlement.counting import digesting, keys, reading, repetitions
 from settlement.counting.digesting import digest, remember
 from settlement.counting.finder import Finder
 from settlement.errors import BadInput, BookHeld
@@ -137,7 +139,7 @@ def digested(
         with Writer(cache.path(MONTH, key)) as writer:
             alone = CallLog(log.root, (log.files[number],), 0, log.filesystem)
             about = digest(alone, PERIOD, VERSION, writer, threads=1, hashed=hashed)
-            assert about is not None
+            assert not isinstance(about, str)
             writer.commit(key.json, about)
     found = cache.find(MONTH, own)
     some = CallLog(log.root, tuple(log.files[n] for n in numbers), 0, log.filesystem)
@@ -335,6 +337,29 @@ def test_only_what_is_new_is_digested(tmp_path: Path) -> None:
     third = ingest(intake(world))
     assert [each.file for each in third.digested] == ["2026-02.parquet"]
     assert (third.kept, third.removed) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "says"),
+    [
+        ("_CELLS", 1, "too many accounts"),
+        ("_CELLS", 50, "too many rows"),
+        ("KEPT", 0, "too many rejected rows"),
+    ],
+)
+def test_what_has_no_room_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, says: str
+) -> None:
+    """The month has 90 rows of two accounts; a third of them is of an interface unknown."""
+    path = small.write_month(small.write_world(tmp_path, "2026-01") / "logs", "2026-01")
+    rows = pa.concat_tables([pq.read_table(path)] * 30)
+    interfaces = pa.array(["Detect", "Detect", "Unheard"] * 30)
+    pq.write_table(rows.set_column(2, "interface", interfaces), path)
+    monkeypatch.setattr(digesting, limit, most)
+    done = ingest(intake(tmp_path))
+    assert f"1 of them not kept: {says};" in str(done)
+    assert [(each.size, each.excess) for each in done.digested] == [(0, says)]
+    assert not files_of(tmp_path / "book", cache_module.ENTRY)
 
 
 def test_a_settled_month_is_digested_only_if_asked(tmp_path: Path) -> None:

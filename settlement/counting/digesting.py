@@ -41,11 +41,11 @@ def digest(
     naive_zone: ZoneInfo | None = None,
     threads: int | None = None,
     hashed: Hash = hash_rows,
-) -> dict[str, Any] | None:
+) -> dict[str, Any] | str:
     """Count a log of one file as `usage.count` does, and write the pieces of its entry.
 
-    Returns what `cache.Entry` needs to know of them, or None where it has no room for so many
-    rejected rows or accounts. Raises what `usage.count` raises.
+    Returns what `cache.Entry` needs to know of them, or what there is too much of for it to have
+    room. Raises what `usage.count` raises.
     """
     rules, clock = Rules(version), Clock(period, naive_zone)
     check(log.files, rules.columns, naive_zone)
@@ -57,12 +57,15 @@ def digest(
         return _write(asked, reading, writer)
 
 
-def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] | None:
-    """Write what was read of the log's one file."""
+def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] | str:
+    """Write what was read of the log's one file, or say why not."""
     rejects = reading.rejects.table()
-    cells = len(reading.names) * asked.rules.charges
-    if not reading.rejects.are_all or max(cells, asked.log.rows) > _CELLS:
-        return None
+    if not reading.rejects.are_all:
+        return "too many rejected rows"
+    if len(reading.names) * asked.rules.charges > _CELLS:
+        return "too many accounts"
+    if asked.log.rows > _CELLS:
+        return "too many rows"
     accounts = pa.table({"account": reading.names.texts()})
     about: dict[str, Any] = {
         "counts": reading.counts.tolist(),
