@@ -44,7 +44,8 @@ def from_decimals(values: pa.ChunkedArray, kind: Kind) -> "Ints":
     if (halves[valid, 1] != low[valid] >> 63).any():
         raise WrongTable("an amount is larger than can be")
     if kind is Kind.PAYABLE:
-        if len(low) and int(np.abs(low[valid]).max(initial=0)) > LIMIT // _UNITS_PER_CENT:
+        most, sure = LIMIT // _UNITS_PER_CENT, low[valid]
+        if (sure > most).any() or (sure < -most).any():  # abs() of the smallest int64 is itself
             raise WrongTable("an amount is larger than can be")
         low *= _UNITS_PER_CENT
     low[~valid] = NO_PRICE

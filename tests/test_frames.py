@@ -180,6 +180,16 @@ def test_an_amount_larger_than_can_be_is_refused_when_read() -> None:
             from_decimals(column, kind)
 
 
+def test_the_smallest_payable_that_64_bits_hold_is_refused_when_read() -> None:
+    """It has a digit more than the column says, and is its own opposite in 64 bits."""
+    halves = np.array([-(2**63), -1], np.int64)
+    column = pa.Array.from_buffers(
+        tables.DECIMALS[Kind.PAYABLE], 1, [None, pa.py_buffer(halves.tobytes())]
+    )
+    with pytest.raises(WrongTable, match="an amount is larger than can be"):
+        from_decimals(pa.chunked_array([column]), Kind.PAYABLE)
+
+
 def test_a_payable_that_is_not_whole_in_cents_is_not_published() -> None:
     with pytest.raises(WrongTable, match="not whole in minor units"):
         decimals(np.array([10**6 + 1]), Kind.PAYABLE)
