@@ -86,9 +86,9 @@ class Terms:
         cells: list[pa.Array] = []
         for name in ("account_id", "item"):
             inner = pc.replace_substring(frames.arrow_text(self.rows[name]), '"', '""')
-            cells.append(joined(['"', inner, '"'], ""))
+            cells.append(frames.joined(['"', inner, '"'], ""))
         cells += self.texts(np.arange(len(self.rows)))
-        lines = joined([joined(cells, ","), ""], "\n")
+        lines = frames.joined([frames.joined(cells, ","), ""], "\n")
         size = int(pc.sum(pc.binary_length(lines)).as_py())
         return hashlib.sha256(lines.buffers()[2][:size]).hexdigest()
 
@@ -417,16 +417,6 @@ def _free_calls(text: str) -> int:
     if len(text) > 19 or int(text) > _MOST_CALLS:
         raise ValueError(f"{text} is beyond 2^63 - 1")
     return int(text)
-
-
-def joined(parts: "list[pa.Array | str]", separator: str) -> pa.Array:
-    """Join texts row by row, null as nothing; a plain text stands in every row."""
-    large = [
-        pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts
-    ]
-    return pc.binary_join_element_wise(
-        *large, pa.scalar(separator, pa.large_string()), null_handling="replace"
-    )
 
 
 def _written(values: "Ints", write: Callable[[int], str]) -> pa.Array:

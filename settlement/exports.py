@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from settlement.decimals import from_decimals
 from settlement.errors import CannotWrite
+from settlement.frames import joined
 from settlement.ledger import KINDS
 from settlement.money import UNIT_DIGITS, UNITS_PER_ONE, exact_sum, text
 from settlement.tables import (
@@ -150,8 +151,8 @@ def _batches(published: Source) -> Iterator[pa.RecordBatch]:
 def _csv(columns: tuple[Column, ...], batch: pa.RecordBatch) -> memoryview:
     """Return rows as the bytes of CSV: Arrow keeps a column of text as one run of them."""
     cells = [_cells(column, batch[column.name]) for column in columns]
-    cells[-1] = _joined([cells[-1], ""], "\r\n")
-    lines = _joined(cells, ",")
+    cells[-1] = joined([cells[-1], ""], "\r\n")
+    lines = joined(cells, ",")
     ends = np.frombuffer(lines.buffers()[1], np.int64)
     return memoryview(lines.buffers()[2])[: int(ends[len(lines)])]
 
@@ -173,8 +174,8 @@ def _text_cells(values: pa.Array) -> pa.Array:
     if not pc.any(pc.match_substring_regex(values, f"{_COMPUTED}|{_QUOTED}")).as_py():
         return values
     computed = pc.match_substring_regex(values, _COMPUTED)
-    values = pc.if_else(computed, _joined(["'", values], ""), values)
-    quoted = _joined(['"', pc.replace_substring(values, '"', '""'), '"'], "")
+    values = pc.if_else(computed, joined(["'", values], ""), values)
+    quoted = joined(['"', pc.replace_substring(values, '"', '""'), '"'], "")
     return pc.if_else(pc.match_substring_regex(values, _QUOTED), quoted, values)
 
 
@@ -191,21 +192,11 @@ def _money_cells(amounts: "Ints", decimals: int) -> pa.Array:
     fraction = pa.LargeStringArray.from_buffers(
         len(amounts), pa.py_buffer(ends), pa.py_buffer(digits)
     )
-    shown = _joined([pa.array(whole).cast(pa.large_string()), fraction], ".")
+    shown = joined([pa.array(whole).cast(pa.large_string()), fraction], ".")
     negative = amounts < 0
     if not negative.any():
         return shown
-    return pc.if_else(pa.array(negative), _joined(["-", shown], ""), shown)
-
-
-def _joined(parts: "list[pa.Array | str]", separator: str) -> pa.Array:
-    """Join texts row by row, null as nothing; a plain text stands in every row."""
-    large = [
-        pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts
-    ]
-    return pc.binary_join_element_wise(
-        *large, pa.scalar(separator, pa.large_string()), null_handling="replace"
-    )
+    return pc.if_else(pa.array(negative), joined(["-", shown], ""), shown)
 
 
 def _is_summed(column: Column) -> bool:

@@ -102,6 +102,16 @@ def arrow_text(values: "pd.Series[Any]") -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
+def joined(parts: "list[pa.Array | str]", separator: str) -> pa.Array:
+    """Join texts row by row, null as nothing; a plain text stands in every row."""
+    large = [
+        pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts
+    ]
+    return pc.binary_join_element_wise(
+        *large, pa.scalar(separator, pa.large_string()), null_handling="replace"
+    )
+
+
 def to_arrow(table: Table, rows: pd.DataFrame, month: Month, revision: int) -> pa.Table:
     """Return rows as published: month and revision first, money as exact decimals."""
     check(table, rows)

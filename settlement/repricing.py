@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement import frames, money, rating, tables
-from settlement.contracts import TERMS, UNSAID, Terms, joined
+from settlement.contracts import TERMS, UNSAID, Terms
 from settlement.prices import Tier, Version
 
 if TYPE_CHECKING:
@@ -235,4 +235,4 @@ def _shown(terms: Terms, rows: "Ints") -> pa.Array:
         parts.append(pc.binary_join_element_wise(large(name), text, large(" ")))
     written = pc.binary_join_element_wise(*parts, large(", "), null_handling="skip")
     overall = pc.equal(frames.arrow_text(terms.rows["item"].iloc[rows]), "")
-    return pc.if_else(overall, joined([written, " (all items)"], ""), written)
+    return pc.if_else(overall, frames.joined([written, " (all items)"], ""), written)
