@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement.decimals import from_decimals
+from settlement.disk import flush_folder
 from settlement.errors import CannotWrite
 from settlement.frames import joined
 from settlement.ledger import KINDS
@@ -231,7 +232,7 @@ def _draft(out: Path) -> Iterator[Path]:
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         if made:
-            _flush_folder(out.parent)
+            flush_folder(out.parent)
         opened = os.open(out, os.O_RDONLY)
     try:
         with _writing(out):
@@ -264,21 +265,13 @@ def _put_in_place(draft: Path, out: Path) -> None:
     """Replace an earlier export; whenever this is cut short, control.json is missing."""
     with _writing(out):
         (out / CONTROL).unlink(missing_ok=True)
-        _flush_folder(out)
+        flush_folder(out)
         for name in (*FILES, CONTROL):
             if (draft / name).exists():
                 (draft / name).replace(out / name)
             else:  # of a month that was revised, exported here before
                 (out / name).unlink(missing_ok=True)
-            _flush_folder(out)
-
-
-def _flush_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+            flush_folder(out)
 
 
 @contextmanager

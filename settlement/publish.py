@@ -35,6 +35,7 @@ from settlement.book import (
     on_book,
     render,
 )
+from settlement.disk import flush_folder
 from settlement.draft import Draft
 from settlement.errors import BookHeld, CannotRead, CannotWrite, in_the_way
 from settlement.month import Month, instant_of
@@ -205,7 +206,7 @@ def make_good(settlement: Settlement) -> None:
         CannotWrite: the disk refuses to confirm it.
     """
     try:
-        _flush_folder(settlement.folder.parent)
+        flush_folder(settlement.folder.parent)
     except OSError as error:
         if error.errno not in _NOTHING_TO_FLUSH:
             raise _unconfirmed(settlement.folder, error) from error
@@ -228,11 +229,11 @@ def _flush_before(book: Book) -> None:
     settlement, the folders that hold the book, made by a run that may have been killed, too.
     """
     if book.settlements:
-        _flush_folder(book.settlements[-1].folder.parent)
+        flush_folder(book.settlements[-1].folder.parent)
         return
     for folder in book.folder.absolute().parents:
         try:
-            _flush_folder(folder)
+            flush_folder(folder)
         except OSError as error:
             if error.errno not in _NOT_OURS:
                 raise
@@ -256,7 +257,7 @@ def _write(aside: Path, book: Book, draft: Draft, now: datetime) -> None:
     manifest = _manifest(draft, len(book.settlements) + 1, previous, now) | {"tables": described}
     manifest["digest"] = digest_of(manifest)
     _write_bytes(aside / MANIFEST, render(manifest))
-    _flush_folder(aside)
+    flush_folder(aside)
 
 
 def _manifest(draft: Draft, number: int, previous: str | None, now: datetime) -> dict[str, Any]:
@@ -342,12 +343,12 @@ def _flush(file: IO[bytes]) -> None:
 
 def _put_in_place(aside: Path, place: Path, book: Path) -> None:
     """Commit by one rename, with every folder flushed in the order that keeps it whole."""
-    _flush_folder(aside.parent)
+    flush_folder(aside.parent)
     place.parent.mkdir(exist_ok=True)
-    _flush_folder(book)
+    flush_folder(book)
     aside.rename(place)
-    _flush_folder(place.parent)
-    _flush_folder(aside.parent)
+    flush_folder(place.parent)
+    flush_folder(aside.parent)
 
 
 def _make_folder(folder: Path) -> None:
@@ -355,15 +356,7 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush_folder(folder.parent)
 
 
 def _unconfirmed(place: Path, error: OSError) -> CannotWrite:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from settlement import __version__
 from settlement.book import RUNS, cannot_read, is_folder, on_book
+from settlement.disk import flush_folder
 from settlement.errors import (
     BadInput,
     CannotRead,
@@ -216,11 +217,7 @@ class Attempt:
                 file.flush()
                 os.fsync(file.fileno())
             aside.rename(folder / f"{report.id}.json")
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            flush_folder(folder)
             _forget_old(folder)
         except OSError as error:
             with contextlib.suppress(OSError):

@@ -40,6 +40,7 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.columns import renamed
+from settlement.disk import flush_folder
 from settlement.errors import BookHeld, CannotWrite
 from settlement.month import Month, Period
 from settlement.prices import canonical_json
@@ -156,7 +157,7 @@ class Writer:
             size = self._file.tell()
             self._file.close()
             self._aside.replace(self._path)
-            _flush_folder(self._path.parent)
+            flush_folder(self._path.parent)
         return size
 
 
@@ -549,11 +550,3 @@ def _cannot_write(path: Path, error: OSError) -> CannotWrite:
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it."""
     folder.mkdir(parents=True, exist_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
