@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from settlement import money
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError, in_the_way
-from settlement.month import Month
+from settlement.month import Month, last_ended, months_between
 from settlement.prices import PriceBook, canonical_json
 
 if TYPE_CHECKING:
@@ -215,6 +216,14 @@ class Book:
             for settlement in sorted(self.settlements, key=lambda each: each.revision)
         }
         return dict(sorted(newest.items()))
+
+    def missing(self, now: datetime) -> list[Month]:
+        """Return the months since the oldest settled one that are over and not settled."""
+        if not self.months:
+            return []
+        over = max(last_ended(now, self.settlements[-1].price_book.zone), *self.months).next
+        months = months_between(min(self.months), over)
+        return [month for month in months if month not in self.months]
 
     def revisions(self, month: Month) -> tuple[Settlement, ...]:
         """Every settlement of a month, oldest first."""

@@ -8,7 +8,7 @@ import click
 from settlement import shell
 from settlement.book import Book, Settlement
 from settlement.commands import completing, shared
-from settlement.month import Month, last_ended, months_between
+from settlement.month import Month, last_ended
 from settlement.operations import values
 from settlement.report import aligned, grouped, safe, summary
 from settlement.words import count_of
@@ -44,11 +44,7 @@ def status(late: bool, logs: str, columns: Columns, book: Path, as_json: bool) -
     """
     opened = Book.open(book)
     months = opened.months
-    missing: list[Month] = []
-    if months:
-        zone = opened.settlements[-1].price_book.zone
-        over = max(last_ended(shell.now(), zone), *months).next
-        missing = [m for m in months_between(min(months), over) if m not in months]
+    missing = opened.missing(shell.now())
     # Reading a log takes heavy libraries; who only asks what is settled need not wait for them.
     found = _late(book, logs, columns) if late or shell.was_typed("logs") else None
     if as_json:

@@ -16,7 +16,6 @@ from pathlib import Path
 from settlement import __version__
 from settlement.book import Book, Settlement
 from settlement.errors import SettlementError
-from settlement.month import last_ended, months_between
 from settlement.operations import attempts
 from settlement.operations.attempts import Report
 
@@ -134,12 +133,9 @@ def _book(book: Book, now: datetime) -> Iterator[Family]:
     """What is settled, and the newest settled month."""
     months = book.months
     last = months[max(months)]
-    zone = last.price_book.zone
-    over = max(last_ended(now, zone), *months).next
-    missing = [each for each in months_between(min(months), over) if each not in months]
     end = datetime.fromisoformat(last.manifest["period"]["end"]).timestamp()
     yield _gauge("settlements", "Settlements published in the book.", len(book.settlements))
-    yield _gauge("missing_months", "Months that are over and not settled.", len(missing))
+    yield _gauge("missing_months", "Months that are over and not settled.", len(book.missing(now)))
     yield _gauge("settled_month_end_timestamp_seconds", "When the newest settled month ended.", end)
     info = {"month": str(last.month), "revision": str(last.revision)}
     yield Family("settled_month_info", "The newest settled month.", [(info, "1")])
@@ -148,17 +144,17 @@ def _book(book: Book, now: datetime) -> Iterator[Family]:
 
 def _month(book: Book, last: Settlement) -> Iterator[Family]:
     """The figures of the newest settled month."""
+    from settlement.gates import in_month, rejected  # with pandas, which only these need
+
     rows, totals = last.manifest["rows"], last.manifest["totals"]
     currency = {"currency": last.price_book.currency.code}
-    certain = rows["read"] - rows["outside_month"] - rows["rejected.missing_timestamp"]
-    reasons = (each for each in rows if each.startswith("rejected."))
-    rejected = sum(rows[each] for each in reasons) - rows["rejected.missing_timestamp"]
     yield Family(
         "rows",
         "Rows of the log by what became of them, in the newest settled month.",
         [({"bucket": name}, str(count)) for name, count in rows.items()],
     )
-    share = rejected / certain if certain else 0
+    of = in_month(rows)
+    share = rejected(rows) / of if of else 0
     yield _gauge("rejected_ratio", "The share of its rows that were rejected.", share)
     yield _gauge("accounts", "Accounts with an invoice in it.", totals["accounts"])
     invoices = last.manifest["tables"]["invoices"]["rows"]
