@@ -28,7 +28,8 @@ def settle() -> None:
     """Settle a month of API calls: count, price, take off vouchers, invoice, post the ledger.
 
     MONTH is YYYY-MM; left out, it is the month that last ended in the billing zone. Every option
-    can be set as SETTLE_OPTION in the environment.
+    can be set as SETTLE_OPTION in the environment, but --revise, --reason, --recount, and
+    --month and --limit of runs.
 
     \b
     Example:

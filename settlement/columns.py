@@ -1,7 +1,7 @@
 """The columns of a call log: what they are called here, and what a log may call them.
 
-Everything here speaks of ``request_id``, ``account_id`` and so on (README, Input). Where a log
-has other names for them, a mapping says which, and only the code that opens files needs it.
+Everything here speaks of ``request_id``, ``account_id`` and so on (README, Call log). Where a
+log has other names for them, a mapping says which, and only the code that opens files needs it.
 """
 
 import difflib

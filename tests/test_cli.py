@@ -16,12 +16,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import click
 import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from settlement import cli
 from tests import small_logs
 from tests.processes import (
     PROGRAM,
@@ -982,6 +984,23 @@ def test_options_come_from_the_environment_too(place: Place) -> None:
     assert made.code == 0
     assert made.json["rows"] > 1000
     assert_refused(place("run", SETTLE_MONTH="2026-3"), 2, "2026-3")
+
+
+def test_options_that_are_no_variables_are_the_ones_that_help_names() -> None:
+    """A variable that makes a revision of every run would be a trap."""
+    without = {
+        (name, option.opts[0])
+        for name, command in cli.settle.commands.items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.envvar
+    }
+    assert without == {
+        *(("run", "--revise"), ("run", "--reason"), ("plan", "--revise"), ("check", "--recount")),
+        *(("runs", "--month"), ("runs", "--limit")),
+    }
+    named = "--revise, --reason, --recount, and --month and --limit of runs"
+    assert named in " ".join((cli.settle.help or "").split())
+    assert named in (ROOT / "README.md").read_text("utf-8").replace("`", "")
 
 
 def test_a_month_left_out_is_the_one_that_last_ended(place: Place) -> None:

@@ -617,7 +617,7 @@ def needed(version: Version) -> tuple[str, ...]:
 
 
 def check(files: Iterable[LogFile], columns: Iterable[str], naive_zone: ZoneInfo | None) -> None:
-    """Refuse the first file whose columns are not what the log must have (README, Input).
+    """Refuse the first file whose columns are not what the log must have (README, Call log).
 
     Raises:
         BadInput: a column is missing, doubled, or of a type that cannot mean what it must;
