@@ -132,7 +132,7 @@ def test_files_that_change_nothing_are_no_news_once_they_are_counted(
     assert "2026-01 r1: same outcome, nothing to do" in run(fork, world, *options).out
     assert news(world) == []
     add_late(world)
-    assert news(world) == ["2026-01: 1 new file, about 1 rows, may need a revision"]
+    assert news(world) == ["2026-01: 1 new file, about 1 row, may need a revision"]
     (world / "logs" / "late.parquet").unlink()
     (world / "logs" / "again.parquet").unlink()
     assert news(world) == []
