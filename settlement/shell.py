@@ -5,6 +5,8 @@ stderr and its exit code; SIGTERM and SIGINT unwind, so that nothing is left hal
 a traceback means a bug.
 """
 
+import atexit
+import contextlib
 import io
 import os
 import signal
@@ -324,7 +326,21 @@ def main(
     given = list(sys.argv[1:] if arguments is None else arguments)
     messages.manner.name, messages.manner.stamped = name, stamped
     messages.manner.form = "json" if _asks_json(given) else "text"
-    sys.exit(_exit_code(with_common(command), name, typed or name, given))
+    _leave(_exit_code(with_common(command), name, typed or name, given))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with an exit code, without taking the interpreter and libraries down.
+
+    Nothing is left to clear up. A thread that Arrow is just starting, to read ahead say, would
+    meet the destructors of its library, which now and then abort the process (exit code 134)
+    after all was done and said.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _asks_json(given: Sequence[str]) -> bool:

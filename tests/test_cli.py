@@ -1071,6 +1071,28 @@ def test_light_commands_import_nothing_heavy(settled: Place, command: list[str])
     assert done.stderr == "[]\n"
 
 
+LEAVING = """
+import atexit, os
+import click
+from settlement import shell
+
+class Library:
+    def __del__(self):
+        os.abort()
+
+library = Library()
+atexit.register(lambda: print("left"))
+shell.main(click.Command("said", callback=lambda: click.echo("said")), "settle", [])
+"""
+
+
+def test_what_libraries_do_when_they_are_taken_down_does_not_matter() -> None:
+    """Arrow's threads abort the process now and then, after all was done and said."""
+    command = [sys.executable, "-c", LEAVING]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "said\nleft\n", "")
+
+
 @pytest.mark.parametrize("command", [["prices"], ["status"], ["show", "2026-01"]])
 def test_a_closed_pipe_is_no_bug(settled: Place, command: list[str]) -> None:
     read, write = os.pipe()
