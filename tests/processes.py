@@ -5,6 +5,7 @@ and forks it for each command, which saves the half second of imports: what runs
 process of its own all the same, with its own signals, exit code and output.
 """
 
+import atexit
 import importlib
 import json
 import os
@@ -137,6 +138,7 @@ def become(request: Mapping[str, Any]) -> NoReturn:
 
     from settlement.cli import main
 
+    atexit._clear()  # what the parent is to clear up at its end, its folders above all
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(request["out"], flags, 0o600), 1)
