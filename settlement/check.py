@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement import (
+    buckets,
     chain,
     columns,
     difference,
@@ -396,7 +397,7 @@ def _inputs(inputs: Sequence[InputFile], rows: Mapping[str, int]) -> Iterator[st
         yield "inputs: a file is named twice, or out of order"
     if set(rows) != set(tables.ROWS):
         return  # a law says so
-    recorded, in_month = sum(file.rows for file in inputs), gates.in_month(rows)
+    recorded, in_month = sum(file.rows for file in inputs), buckets.in_month(rows)
     if not in_month <= recorded <= rows["read"] or bool(inputs) != bool(in_month):
         yield (
             f"inputs: {count_of(recorded, 'row')} in {count_of(len(inputs), 'file')} cannot "

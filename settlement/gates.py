@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement import frames, money, tables
+from settlement.buckets import in_month, rejected
 from settlement.draft import Draft
 from settlement.prices import canonical_json
 from settlement.words import count_of
@@ -154,17 +155,6 @@ def adjustments(below: int, changed: pd.DataFrame) -> Iterator[str]:
             f"{count_of(len(changed), 'adjustment')} of {money.grouped(moved)} in all, not below "
             f"{money.grouped(below)}"
         )
-
-
-def in_month(rows: Mapping[str, int]) -> int:
-    """Return how many rows lie in the month for certain."""
-    return rows["read"] - rows["outside_month"] - rows["rejected.missing_timestamp"]
-
-
-def rejected(rows: Mapping[str, int]) -> int:
-    """Return how many rows of the month were rejected."""
-    kept = sum(count for bucket, count in rows.items() if bucket.startswith("rejected."))
-    return kept - rows["rejected.missing_timestamp"]
 
 
 def rejected_of(rows: Mapping[str, int], named: str = "rows") -> str:

@@ -41,6 +41,7 @@ from settlement import (
     whatif,
 )
 from settlement.book import Book, Settlement, is_folder
+from settlement.buckets import in_month, rejected
 from settlement.columns import mapping, renamed
 from settlement.contracts import Contracts, Terms
 from settlement.draft import Draft
@@ -52,7 +53,7 @@ from settlement.errors import (
     StoppedForReview,
     WrongUsage,
 )
-from settlement.gates import Before, Limits, in_month, rejected
+from settlement.gates import Before, Limits
 from settlement.laws import Statement
 from settlement.month import Month, instant_of, is_over, months_between, zone_named
 from settlement.operations import messages

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from lines above its own, wherever in it the import stands.
 LAYERS = """
-errors disk inputs lean terminal words operations.cron operations.redaction
+errors buckets disk inputs lean terminal words operations.cron operations.redaction
 report columns
 operations.messages
 progress

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from settlement import __version__
 from settlement.book import Book, Settlement
+from settlement.buckets import in_month, rejected
 from settlement.errors import SettlementError
 from settlement.operations import attempts
 from settlement.operations.attempts import Report
@@ -144,8 +145,6 @@ def _book(book: Book, now: datetime) -> Iterator[Family]:
 
 def _month(book: Book, last: Settlement) -> Iterator[Family]:
     """The figures of the newest settled month."""
-    from settlement.gates import in_month, rejected  # with pandas, which only these need
-
     rows, totals = last.manifest["rows"], last.manifest["totals"]
     currency = {"currency": last.price_book.currency.code}
     yield Family(
