@@ -106,9 +106,7 @@ class Claims:
         The others are lost, whoever wins in the end. Those that differ from the best one conflict
         for certain, for the winner is that one or a better one; its copies share its fate.
         """
-        merits = claim.instants, self._order(claim.cells)
-        best = winners(claim.groups, claim.ids, merits)
-        lost, conflict = best != np.arange(len(best)), differs(merits, best)
+        best, lost, conflict = self._judged(claim)
         kept = np.flatnonzero(~lost)
         copies = np.bincount(best[lost & ~conflict], minlength=len(best))[kept]
         with self._lock:
@@ -138,11 +136,15 @@ class Claims:
             self._scratch.read(start, table[done : done + rows])
             done += rows
         groups, instants, cells, copies = np.ascontiguousarray(table[:, :4].T).view(np.int64)
-        merits = instants, self._order(cells)
-        best = winners(groups, table[:, 4:], merits)
-        lost, conflict = best != np.arange(len(best)), differs(merits, best)
+        _, lost, conflict = self._judged(Claim(groups, table[:, 4:], instants, cells))
         rows = copies + lost
         return cells[lost], int(rows[~conflict].sum()), int(rows[conflict].sum())
+
+    def _judged(self, claim: Claim) -> tuple[Ints, Bools, Bools]:
+        """Return for each row which one wins; whether it is lost; whether it conflicts."""
+        merits = claim.instants, self._order(claim.cells)
+        best = winners(claim.groups, claim.ids, merits)
+        return best, best != np.arange(len(best)), _differs(merits, best)
 
 
 def winners(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> Ints:
@@ -156,7 +158,7 @@ def winners(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> Ints:
     number = same_ids(groups, ids)
     kept = _one_of_each(number)
     mixed = np.zeros(len(kept), bool)
-    mixed[number[differs(merits, kept[number])]] = True
+    mixed[number[_differs(merits, kept[number])]] = True
     rows = np.flatnonzero(mixed[number])  # all rows of other ids are equal: any may be kept
     order = rows[np.lexsort((*(merit[rows] for merit in reversed(merits)), number[rows]))]
     best = order[np.flatnonzero(np.diff(number[order], prepend=-1))]
@@ -164,7 +166,7 @@ def winners(groups: Ints, ids: Lanes, merits: tuple[Ints, ...]) -> Ints:
     return kept[number]
 
 
-def differs(merits: tuple[Ints, ...], rows: Ints) -> Bools:
+def _differs(merits: tuple[Ints, ...], rows: Ints) -> Bools:
     """Tell which rows differ in any merit from the row given for each."""
     found = np.zeros(len(rows), bool)
     for merit in merits:
