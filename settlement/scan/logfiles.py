@@ -36,6 +36,7 @@ from settlement.prices import Version
 from settlement.scan import footers
 from settlement.scan.footers import MOST_ROWS, Footer, Stated
 from settlement.scan.stamps import Span
+from settlement.words import count_of
 
 _MAGIC_ENCRYPTED = b"PARE"
 _ARROW = b"ARROW:schema"
@@ -307,7 +308,7 @@ def _filesystem(logs: str) -> tuple[pafs.FileSystem, str]:
 
 def _but(skipped: int) -> str:
     """Say how many names were skipped where nothing else was found."""
-    names = f"{skipped:,} name{'s' if skipped > 1 else ''}"
+    names = count_of(skipped, "name")
     return f", but {names} beginning with _ or ., which are skipped" if skipped else ""
 
 
