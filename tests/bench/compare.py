@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare, print the table, and write it."""
     chosen = _parser().parse_args(arguments)
-    measure.pin()
+    measure.prepare()
     wanted = present(chosen.contestants)
     cache = chosen.cache.resolve()
     result: dict[str, Any] = {

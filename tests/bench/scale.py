@@ -133,7 +133,7 @@ def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """Take all figures, written to the JSON file after each."""
     cache = chosen.cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    measure.pin()
+    measure.prepare()
     result: dict[str, Any] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": chosen.runs,
