@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from hypothesis import strategies as st
 
 from settlement.scan import footers
 from settlement.scan.footers import Broken, Footer
-from settlement.scan.pages import Buffer, Pages, Unusual
+from settlement.scan.pages import Header, Pages, Room, Unusual
 from tests.damage import footer_start
 from tests.test_texts import strings
 
 CODECS = ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]
-BUFFER = Buffer()
+ROOM = Room()
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -34,7 +35,7 @@ def opened(path: Path, group: int, name: str) -> Pages:
     chunk = footer(path).chunks(group, [name])[name]
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return Pages(descriptor, chunk, BUFFER)
+        return Pages(descriptor, chunk, ROOM)
     finally:
         os.close(descriptor)
 
@@ -150,6 +151,56 @@ def test_bytes_of_equal_widths_are_read(
     cells = [n.to_bytes(width, "little") for n in range(500)] * 3
     path = written(str(tmp_path), cells, kind, use_dictionary=dictionary, compression=codec)
     assert read(path, 0, "a", is_text=False) == cells
+
+
+@pytest.fixture
+def many_lengths(tmp_path: Path) -> tuple[Path, list[bytes]]:
+    """3,000 texts of 16 to 32 bytes, and some of 66, on pages of 100."""
+    cells = [f"{n:0{16 + n % 17 + 50 * (n % 100 == 0)}}" for n in range(3000)]
+    options = {"use_dictionary": False, "data_page_size": 1, "write_batch_size": 100}
+    return written(str(tmp_path), cells, pa.string(), **options), [cell.encode() for cell in cells]
+
+
+@pytest.mark.parametrize(("together", "pieces"), [(1, 30), (7000, 15), (1 << 20, 1)])
+def test_pages_of_many_lengths_are_joined(
+    many_lengths: tuple[Path, list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    together: int,
+    pieces: int,
+) -> None:
+    path, cells = many_lengths
+    monkeypatch.setattr("settlement.scan.pages._TOGETHER", together)
+    assert read(path, 0, "a") == cells
+    assert len(list(opened(path, 0, "a").texts(is_text=True))) == pieces
+
+
+@pytest.mark.parametrize("wanted", [[], [0], [99, 100], [250, 2999], [*range(0, 3000, 7)]])
+def test_of_joined_pages_only_those_are_opened_that_are_asked_for(
+    many_lengths: tuple[Path, list[bytes]], wanted: list[int]
+) -> None:
+    path, cells = many_lengths
+    pages = opened(path, 0, "a")
+    counted: list[Header] = []
+    open_page = pages._open
+    pages._open = lambda page: counted.append(page) or open_page(page)  # type: ignore
+    (piece,) = pages.texts(is_text=True)
+    texts, _ = piece.read(np.array(wanted, np.int64))
+    assert strings(texts) == [cells[row] for row in wanted]
+    assert len(counted) == len({row // 100 for row in wanted})
+
+
+def test_a_joined_page_must_hold_what_its_header_says(
+    many_lengths: tuple[Path, list[bytes]],
+) -> None:
+    """Two headers are wrong by one value, so that the sum is right."""
+    pages = opened(many_lengths[0], 0, "a")
+    assert len(pages._pages) == 30
+    for number, more in ((3, 1), (4, -1)):
+        page = pages._pages[number]
+        pages._pages[number] = replace(page, values=page.values + more)
+    (piece,) = pages.texts(is_text=True)
+    with pytest.raises(Unusual):
+        piece.read(None)
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])

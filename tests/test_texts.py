@@ -80,6 +80,17 @@ def test_plain_pages_give_their_text(words: list[str]) -> None:
     assert strings(of_plain(plain(values), len(values), None)) == values
 
 
+@pytest.mark.parametrize("words", [["ab", "c", "d"], ["ab", "cd", "ef"]])
+def test_joined_pages_end_where_a_value_does(words: list[str]) -> None:
+    values = [word.encode() for word in words]
+    page, first = plain(values), 4 + len(values[0])
+    for ends in ([(1, first)], [(1, first), (3, page.size)]):
+        assert strings(of_plain(page, 3, None, ends=ends)) == values
+    for ends in ([(1, first + 1)], [(2, first)], [(1, first), (2, first)]):
+        with pytest.raises(NotFramed):
+            of_plain(page, 3, None, ends=ends)
+
+
 @settings(deadline=None)
 @given(WORDS, st.data())
 def test_pages_give_the_same_text_to_be_hashed(words: list[str], data: st.DataObject) -> None:

@@ -15,7 +15,7 @@ file, and nothing guesses: every length and count is checked against another.
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -34,6 +34,10 @@ PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
 CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 LARGE = 192 << 20
 """Columns of row groups with more bytes are left to those who read them in parts."""
+_TOGETHER = 4 << 20
+"""So many bytes of pages at most are joined: they stay in the processor's last cache."""
+_LEVELS = 16
+"""One run of levels in front of a page's values takes no more bytes."""
 _MOST_WORDS = 4096
 """A dictionary of more words is not looked at word by word."""
 
@@ -74,6 +78,13 @@ class Buffer:
         if self._bytes.size < size:
             self._bytes = np.empty(size + size // 4, np.uint8)
         return self._bytes.data[:size]
+
+
+class Room:
+    """Room for a chunk, and for pages of it that are joined; one at a time of each."""
+
+    def __init__(self) -> None:
+        self.chunk, self.pages = Buffer(), Buffer()
 
 
 @dataclass(frozen=True)
@@ -158,13 +169,13 @@ class Pages:
         OSError: the file cannot be read.
     """
 
-    def __init__(self, descriptor: int, chunk: Chunk, buffer: Buffer) -> None:
+    def __init__(self, descriptor: int, chunk: Chunk, room: Room) -> None:
         if chunk.codec not in CODECS or chunk.size > LARGE:
             raise Unusual
-        self._chunk = chunk
+        self._chunk, self._room = chunk, room.pages
         name = CODECS[chunk.codec]
         self._codec = None if name is None else pa.Codec(name)
-        self._raw = _read(descriptor, chunk, buffer)
+        self._raw = _read(descriptor, chunk, room.chunk)
         found = headers(self._raw)
         self._dictionary = found[0] if found and found[0].kind == DICTIONARY else None
         self._pages = found[1:] if self._dictionary else found
@@ -178,7 +189,7 @@ class Pages:
             raise Unusual
 
     def texts(self, *, is_text: bool) -> Iterator[Piece]:
-        """Yield the column's strings by the page, codes by many pages; text must be UTF-8."""
+        """Yield the column's strings by a page or some, codes by many; text must be UTF-8."""
         if self._chunk.physical not in (BYTE_ARRAY, FIXED_LENGTH):
             raise Unusual
         words = None
@@ -186,8 +197,9 @@ class Pages:
             words = self._plain(self._open(self._dictionary), self._dictionary.values, is_text)
         for is_plain, some in groupby(self._pages, lambda page: page.encoding == PLAIN):
             if is_plain:
-                for page in some:
-                    yield Piece(page.values, partial(self._plain_part, page, is_text))
+                for lot in _lots(some):
+                    rows = sum(page.values for page in lot)
+                    yield Piece(rows, partial(self._plain_part, lot, is_text))
             elif words is not None:
                 coded = tuple(some)
                 rows = sum(page.values for page in coded)
@@ -195,8 +207,25 @@ class Pages:
             else:
                 raise Unusual
 
-    def _plain_part(self, page: Header, is_text: bool, wanted: Ints | None) -> Part:
-        return Part(self._plain(self._body(page), page.values, is_text, wanted), None)
+    def _plain_part(self, pages: Sequence[Header], is_text: bool, wanted: Ints | None) -> Part:
+        if wanted is not None and len(pages) > 1:
+            pages, wanted = _only_with(pages, wanted)
+        data, ends = self._joined(pages)
+        values = sum(page.values for page in pages)
+        return Part(self._plain(data, values, is_text, wanted, ends), None)
+
+    def _joined(self, pages: Sequence[Header]) -> tuple[Bytes, list[tuple[int, int]]]:
+        """Return the values of pages one after another, and where each page of several ends."""
+        if len(pages) == 1:
+            return self._body(pages[0]), []
+        room = np.frombuffer(self._room.of(sum(page.raw_size for page in pages)), np.uint8)
+        values, size, ends = 0, 0, []
+        for page in pages:
+            body = self._body(page)
+            room[size : size + body.size] = body
+            values, size = values + page.values, size + body.size
+            ends.append((values, size))
+        return room[:size], ends
 
     def _coded_part(self, pages: Sequence[Header], words: Texts, wanted: Ints | None) -> Part:
         if wanted is None:
@@ -247,9 +276,16 @@ class Pages:
             raise Unusual
         return found
 
-    def _plain(self, data: Bytes, values: int, is_text: bool, wanted: Ints | None = None) -> Texts:
+    def _plain(
+        self,
+        data: Bytes,
+        values: int,
+        is_text: bool,
+        wanted: Ints | None = None,
+        ends: Sequence[tuple[int, int]] = (),
+    ) -> Texts:
         try:
-            found = of_plain(data, values, self._chunk.width, wanted)
+            found = of_plain(data, values, self._chunk.width, wanted, ends)
             if is_text and wanted is None:  # rows are wanted of what was read before
                 check_utf8(data, found.longest)
         except NotFramed as broken:
@@ -303,6 +339,37 @@ class Pages:
         if data.size != size:
             raise Unusual
         return data
+
+
+def _lots(pages: Iterable[Header]) -> Iterator[list[Header]]:
+    """Put pages of strings of many lengths together, in their order; all others are left alone.
+
+    Where each string of a page begins is found in many short steps, which many pages can share.
+    """
+    lot: list[Header] = []
+    size = 0
+    for page in pages:
+        alone = page.raw_size % max(page.values, 1) <= _LEVELS
+        if lot and (alone or size + page.raw_size > _TOGETHER):
+            yield lot
+            lot, size = [], 0
+        if alone:
+            yield [page]
+        else:
+            lot.append(page)
+            size += page.raw_size
+    if lot:
+        yield lot
+
+
+def _only_with(pages: Sequence[Header], rows: Ints) -> tuple[list[Header], Ints]:
+    """Return the pages that hold some of the rows, and which rows of these they are then."""
+    found, own, values = [], [np.empty(0, np.int64)], 0
+    for page, first, some in _pages_with(pages, rows):
+        found.append(page)
+        own.append(rows[some] - (first - values))
+        values += page.values
+    return found, np.concatenate(own)
 
 
 def _pages_with(pages: Sequence[Header], rows: Ints) -> Iterator[tuple[Header, int, slice]]:

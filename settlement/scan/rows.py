@@ -32,7 +32,7 @@ from settlement.scan.logfiles import (
     reading,
 )
 from settlement.scan.names import Names, Overlong
-from settlement.scan.pages import LARGE, Buffer, Pages, Part, Piece, Unusual
+from settlement.scan.pages import LARGE, Pages, Part, Piece, Room, Unusual
 from settlement.scan.stamps import Clock, Stamps, since
 from settlement.scan.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
 
@@ -125,14 +125,14 @@ def _check_utf8(texts: pa.Array) -> None:
 # ---------------------------------------------------------------- rows
 
 
-class _Buffers(threading.local):
-    """A thread's room for chunks."""
+class _Own(threading.local):
+    """What each thread has of its own: room for chunks and pages."""
 
     def __init__(self) -> None:
-        self.raw = Buffer()
+        self.room = Room()
 
 
-_BUFFERS = _Buffers()
+_OWN = _Own()
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class Rows:
         try:
             descriptor = os.open(self.file.path, os.O_RDONLY)
             try:
-                return use(Pages(descriptor, chunk, _BUFFERS.raw))
+                return use(Pages(descriptor, chunk, _OWN.room))
             finally:
                 os.close(descriptor)
         except (OSError, UnicodeDecodeError) as error:

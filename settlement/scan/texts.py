@@ -8,7 +8,7 @@ them zeros. As the length stands in front, equal rows are equal strings, and str
 different numbers of lanes are different.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -135,14 +135,21 @@ def lanes(matrix: Bytes) -> Lanes:
 # ---------------------------------------------------------------- from Parquet
 
 
-def of_plain(data: Bytes, count: int, width: int | None, wanted: Ints | None = None) -> Texts:
-    """Return the strings of a plain page.
+def of_plain(
+    data: Bytes,
+    count: int,
+    width: int | None,
+    wanted: Ints | None = None,
+    ends: Sequence[tuple[int, int]] = (),
+) -> Texts:
+    """Return the strings of a plain page, or of some that were joined.
 
     Args:
         data: the page's values; they must fill it exactly.
         count: how many they are.
         width: how long each is where lengths are not written; None where they are.
         wanted: which are asked for, ascending; all if left out.
+        ends: where pages end that were joined: behind so many values, and so many bytes.
 
     Raises:
         NotFramed: the bytes are not so many values, or lengths are too mixed to be sure.
@@ -150,7 +157,7 @@ def of_plain(data: Bytes, count: int, width: int | None, wanted: Ints | None = N
     chosen = slice(0, count) if wanted is None else wanted
     total = count if wanted is None else len(wanted)
     if width is not None:
-        if data.size != count * width:
+        if data.size != count * width or not _end_at(ends, width):
             raise NotFramed
         values = data.reshape(count, width)[chosen]
         return Texts(total, [Lot(slice(0, total), _framed(values))])
@@ -162,9 +169,17 @@ def of_plain(data: Bytes, count: int, width: int | None, wanted: Ints | None = N
     if not rest and stride >= FRAME:
         matrix = data.reshape(count, stride)
         if (matrix[:, :FRAME].view(np.uint32) == stride - FRAME).all():
+            if not _end_at(ends, stride):
+                raise NotFramed
             return Texts(total, [Lot(slice(0, total), matrix[chosen])])
     starts, widths = heads(data, count)
+    if any(starts[values] != size for values, size in ends if values < count):
+        raise NotFramed
     return Texts(total, Mixed(data, starts[chosen], widths[chosen]))
+
+
+def _end_at(ends: Sequence[tuple[int, int]], stride: int) -> bool:
+    return all(size == values * stride for values, size in ends)
 
 
 def _framed(values: Bytes) -> Bytes:
