@@ -192,7 +192,7 @@ def _classified(
         stamps = stamps or rows.stamps(clock)
         rejects = _rejects(rows, rules, rules.bucket[kinds], coded, stamps)
     charges = rules.charge.take(kinds)
-    charged = np.flatnonzero(charges)
+    charged = np.flatnonzero(charges != 0)  # of booleans: it takes a third of the time
     if hashes is not None and len(charged) < len(hashes):
         hashes = hashes[charged]
     return Batch(rows.first, counts, charged, hashes, _cells(accounts, charges, rules), rejects)
