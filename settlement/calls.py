@@ -52,6 +52,8 @@ LACKING = [
     )
 ]
 """The buckets of rows that lack more than a status, an interface or an item; last test first."""
+RECALLED = ("request_id", "timestamp")
+"""Columns of which some rows are read again."""
 _FEW = ("interface", "item", "status_code")
 """Columns of few texts: they are read as codes."""
 _BILLABLE, _MISSING, _UNBILLABLE = range(3)
@@ -275,7 +277,7 @@ def recall(
 
     ``rows`` are rows of the file that `classify` called charged, ascending, in this row group.
     """
-    for some in read(log, file, group, ["request_id", "timestamp"]):
+    for some in read(log, file, group, RECALLED):
         begin, end = np.searchsorted(rows, (some.first, some.first + some.count)).tolist()
         if begin == end:
             continue

@@ -8,6 +8,7 @@ note of every row charged, from which `repetitions` finds what was charged too o
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from settlement.scan.cache import Memo
 from settlement.scan.logfiles import LogFile, RowGroup
 from settlement.scan.names import Names
 from settlement.scan.pages import Part, Piece
+from settlement.scan.rows import read_ahead
 from settlement.scan.texts import Ints, of_arrow
 
 Progress = Callable[[int, int], None]
@@ -95,10 +97,19 @@ class Reading:
             self.counts[NUMBER["outside_month"]] += group.rows
             self._advance(group)
         tasks = (task for task in self._plan.tasks if not task.entry)
-        work: list[Task | Known] = [*self._plan.known, *tasks]
+        work = chain[Task | Known](self._plan.known, map(self._announced, tasks))
         for groups in in_parallel(self._take, work, self._question.threads):
             for group in groups:
                 self._advance(group)
+
+    def _announced(self, task: Task) -> Task:
+        """Have a row group fetched while those before it are counted."""
+        log, rules, clock = self._question.log, self._question.rules, self._question.clock
+        needed = set(rules.columns)
+        if clock.includes(task.file.types["timestamp"], task.group.span):
+            needed.discard("timestamp")
+        read_ahead(log, task.file, task.group, needed)
+        return task
 
     def _advance(self, group: RowGroup) -> None:
         self._done_rows += group.rows

@@ -14,7 +14,7 @@ from itertools import chain
 
 import numpy as np
 
-from settlement.calls import recall
+from settlement.calls import RECALLED, recall
 from settlement.counting.keys import Suspects, joined
 from settlement.counting.memos import Memos
 from settlement.counting.parallel import in_parallel
@@ -23,6 +23,7 @@ from settlement.counting.reading import Reading
 from settlement.dedup import Claim, Claims
 from settlement.scan import cache
 from settlement.scan.cache import Memo
+from settlement.scan.rows import read_ahead
 from settlement.scan.texts import Bools, Ints, Lanes
 
 _SIFTED = 1 << 23
@@ -77,7 +78,7 @@ class Repetitions:
                 if self._plan.known:
                     wanted = self._unknown(suspects, claims)
                 again = self._again(suspects, wanted)
-                work = chain([None], again)
+                work = chain([None], map(self._announced, again))
                 for _ in in_parallel(partial(self._work, claims), work, self._question.threads):
                     pass
                 for cells, calls in claims.lost(self._question.threads):
@@ -119,6 +120,11 @@ class Repetitions:
             if begin < end:
                 own = places[begin:end]
                 yield _Again(task, own, positions[begin:end], suspects.group(own))
+
+    def _announced(self, again: _Again) -> _Again:
+        """Have a row group fetched: the first look did without its instants, or was long ago."""
+        read_ahead(self._question.log, again.task.file, again.task.group, RECALLED)
+        return again
 
     def _work(self, claims: Claims, again: _Again | None, stop: threading.Event) -> None:
         """Recall suspects, or meanwhile get ready what the claims will need of the first look."""
