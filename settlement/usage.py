@@ -218,7 +218,7 @@ def _counted(
     return Counted.of(
         asked.log,
         reading.counts,
-        reading.tally.table(reading.names, reading.ranks, asked.threads),
+        reading.tally.table(reading.order, asked.threads),
         reading.rejects.table(),
         duplicates=repetitions.duplicates,
         conflicts=repetitions.conflicts,

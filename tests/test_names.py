@@ -78,14 +78,16 @@ def test_no_account_has_numbers_of_its_own() -> None:
     st.lists(st.text(max_size=30) | st.text("a\0", max_size=40), min_size=1, unique=True),
     st.booleans(),
 )
-def test_ranks_are_by_bytes(accounts: list[str], long: bool) -> None:
+def test_accounts_are_ordered_by_bytes(accounts: list[str], long: bool) -> None:
     accounts += ["\U0001d11e", "\uffee"] + ["a" * 50] * long
     names = Names()
     numbers = names.numbers([piece(list(accounts))], len(accounts))
-    ranks = names.ranks()
-    assert sorted(ranks.tolist()) == list(range(len(names)))
-    by_rank = [accounts[n] for n in np.argsort(ranks[numbers])]
+    order = names.order()
+    assert sorted(order.ranks.tolist()) == list(range(len(names)))
+    by_rank = [accounts[n] for n in np.argsort(order.ranks[numbers])]
     assert by_rank == sorted(accounts, key=str.encode)
+    assert order.ranks[order.numbers].tolist() == list(range(len(names)))
+    assert order.texts.to_pylist() == [names.texts()[n].as_py() for n in order.numbers.tolist()]
 
 
 @pytest.mark.parametrize("step", [3, 100_000])

@@ -81,14 +81,14 @@ def test_usage_is_laid_out_by_account_item_and_interface(
                 cells = np.full(number + charge, number * RULES.charges + charge)
                 tally.add(cells, len(names))
                 expected[account, item, interface] = len(cells)
-    found = tally.table(names, names.ranks(), threads).to_pydict()
+    found = tally.table(names.order(), threads).to_pydict()
     lines = list(zip(*(found[name] for name in USAGE.names), strict=True))
     keys = sorted(expected, key=lambda key: [text.encode() for text in key])
     assert lines == [(*key, expected[key]) for key in keys]
 
 
 def test_nobody_has_no_usage() -> None:
-    found = Tally(RULES).table(Names(), Names().ranks())
+    found = Tally(RULES).table(Names().order())
     assert (found.column_names, found.num_rows) == (USAGE.names, 0)
 
 

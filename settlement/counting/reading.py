@@ -23,7 +23,7 @@ from settlement.counting.rejects import Rejects
 from settlement.counting.tally import Tally
 from settlement.scan.cache import Memo
 from settlement.scan.logfiles import LogFile, RowGroup
-from settlement.scan.names import Names
+from settlement.scan.names import Names, Order
 from settlement.scan.pages import Part, Piece
 from settlement.scan.rows import read_ahead
 from settlement.scan.texts import Ints, of_arrow
@@ -84,12 +84,12 @@ class Reading:
     def conclude(self) -> None:
         """Do what is left once all is read: others can read suspects again meanwhile."""
         self.tally.flush()
-        _ = self.ranks
+        _ = self.order
 
     @cached_property
-    def ranks(self) -> Ints:
+    def order(self) -> Order:
         """The order of all accounts by their bytes; all must have been read."""
-        return self.names.ranks()
+        return self.names.order()
 
     def run(self) -> None:
         """Take in every row group that may have calls of the month, or the file's entry."""

@@ -108,7 +108,7 @@ class Repetitions:
 
     def _order(self, cells: Ints) -> Ints:
         """Order cells by account, then by pair; of equal place are only equal cells."""
-        return self._question.rules.renumbered(cells, self._reading.ranks)
+        return self._question.rules.renumbered(cells, self._reading.order.ranks)
 
     def _again(self, suspects: Suspects, wanted: Bools) -> Iterator[_Again]:
         """Yield the row groups that have suspects that are wanted."""

@@ -12,12 +12,14 @@ import pyarrow as pa
 from settlement.calls import Rules
 from settlement.counting.parallel import in_parallel
 from settlement.scan.arrays import integers, strings
-from settlement.scan.names import Names
+from settlement.scan.names import Order
 from settlement.scan.texts import Codes, Ints
 from settlement.tables import USAGE
 
 _WAITING = 1 << 19
 """So many rows wait at most, until there are as many as cells."""
+_MOST_WAITING = 1 << 22
+"""More rows wait only until another thread has counted those before them."""
 _SPARSE = 4
 """Where there are so many times more cells than rows, as many more would be touched in vain."""
 _ADDED = 1 << 16
@@ -38,9 +40,10 @@ class Tally:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._calls = np.zeros(0, np.int64)
+        self._counting = threading.Lock()  # guards the calls
         self._waiting: list[Codes | Ints] = []
         self._rows = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards what waits
 
     def add(self, cells: Codes | Ints, accounts: int) -> None:
         """Add a call to each of some cells, which may repeat; accounts are below ``accounts``.
@@ -50,32 +53,35 @@ class Tally:
         with self._lock:
             self._waiting.append(cells)
             self._rows += len(cells)
-            if self._rows < min(accounts * self._rules.charges, _WAITING):
-                return
-        self.flush()
+            is_due = self._rows >= min(accounts * self._rules.charges, _WAITING)
+            is_late = self._rows >= _MOST_WAITING
+        if is_due and self._counting.acquire(blocking=is_late):
+            try:
+                self._count()
+            finally:
+                self._counting.release()
 
     def flush(self) -> None:
-        """Count the rows that wait; most of the work is outside the lock, unless they are few."""
+        """Count the rows that wait."""
+        with self._counting:
+            self._count()
+
+    def _count(self) -> None:
         with self._lock:
             due, self._waiting, self._rows = self._waiting, [], 0
         cells = np.concatenate([np.empty(0, np.int64), *due], dtype=np.int64)
         end = int(cells.max(initial=-1)) + 1
+        self._make_room(end)
         if end > _SPARSE * len(cells):
             for begin in range(0, len(cells), _ADDED):
-                self._add_at(cells[begin : begin + _ADDED], end, np.int64(1))
-            return
-        calls = np.bincount(cells)
-        with self._lock:
-            self._make_room(end)
-            self._calls[:end] += calls
+                np.add.at(self._calls, cells[begin : begin + _ADDED], np.int64(1))
+        else:
+            self._calls[:end] += np.bincount(cells)
 
     def add_calls(self, cells: Ints, accounts: int, calls: Ints) -> None:
         """Add calls to cells, which may repeat; accounts are below ``accounts``."""
-        self._add_at(cells, accounts * self._rules.charges, calls)
-
-    def _add_at(self, cells: Ints, end: int, calls: Ints | np.int64) -> None:
-        with self._lock:
-            self._make_room(end)
+        with self._counting:
+            self._make_room(accounts * self._rules.charges)
             np.add.at(self._calls, cells, calls)
 
     def _make_room(self, cells: int) -> None:
@@ -97,25 +103,22 @@ class Tally:
         used = used[used % self._rules.charges != 0]
         return used, self._calls[used]
 
-    def table(self, names: Names, ranks: Ints, threads: int = 1) -> pa.Table:
-        """Return the calls as `tables.USAGE` has them; ``ranks`` is the order of the accounts.
+    def table(self, order: Order, threads: int = 1) -> pa.Table:
+        """Return the calls as `tables.USAGE` has them, accounts in order.
 
         Items and interfaces, few texts again and again, are given as dictionaries. The tally is
         laid out anew in that order, some accounts at a time, so that nothing needs to be sorted.
         """
         self.flush()
-        self._make_room(len(ranks) * self._rules.charges)
-        accounts = np.empty_like(ranks)
-        accounts[ranks] = np.arange(len(ranks))
-        texts = names.texts()
+        self._make_room(len(order.numbers) * self._rules.charges)
         layout = _Layout(self._rules)
 
         def lines(begin: int, _: threading.Event) -> tuple[int, pa.Table]:
-            some = accounts[begin : begin + _STEP]
+            some = order.numbers[begin : begin + _STEP]
             calls = self._calls.reshape(-1, self._rules.charges).take(some, axis=0)
-            return begin, layout.lines(texts.take(integers(some)), calls)
+            return begin, layout.lines(order.texts.slice(begin, len(some)), calls)
 
-        parts = dict(in_parallel(lines, range(0, len(accounts), _STEP), threads))
+        parts = dict(in_parallel(lines, range(0, len(order.numbers), _STEP), threads))
         return pa.concat_tables(parts[begin] for begin in sorted(parts))
 
 

@@ -4,11 +4,12 @@ Every row group brings a dictionary of accounts, or pages full of them, and a Py
 would be asked for each one by one. Here a whole page is looked up with a few calls of numpy: hash
 the ids, take what a table holds in the slots that the hashes name, compare all bytes. Whatever
 is not found is learnt, under a lock. Numbers depend on who comes first, so nothing that is
-published may depend on them but through `Names.ranks`.
+published may depend on them but through `Names.order`.
 """
 
 import threading
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,14 @@ _SORTED_LANES = 4
 
 class Overlong(BadInput):
     """Account ids so long that they do not fit in memory."""
+
+
+class Order(NamedTuple):
+    """All accounts in a row: their numbers, each number's place among them, and their texts."""
+
+    numbers: Ints
+    ranks: Ints
+    texts: pa.Array
 
 
 class Names:
@@ -133,21 +142,22 @@ class Names:
         places[np.concatenate(numbers)] = np.arange(self._count)
         return pa.concat_arrays(parts).take(integers(places)).cast(pa.large_string())
 
-    def ranks(self) -> Ints:
-        """Return for each number the account's place among all, by UTF-8 bytes."""
+    def order(self) -> "Order":
+        """Order all accounts by their UTF-8 bytes."""
+        texts = self.texts()
         widest = max(self._tables)
         if widest > _SORTED_LANES:
-            order = to_numpy(pc.sort_indices(self.texts().cast(pa.large_binary())))
+            order = to_numpy(pc.sort_indices(texts.cast(pa.large_binary()))).view(np.int64)
         else:
             tables = self._tables.values()
             numbers = np.concatenate([np.array([NULL], np.int32), *(t.numbers for t in tables)])
             keys = np.concatenate(
                 [np.zeros((1, widest), np.uint64), *(t.keys(widest) for t in tables)]
             )
-            order = numbers[np.lexsort(keys.T[::-1])]
+            order = numbers[np.lexsort(keys.T[::-1])].astype(np.int64)
         ranks = np.empty(len(order), np.int64)
         ranks[order] = np.arange(len(order))
-        return ranks
+        return Order(order, ranks, texts.take(integers(order)))
 
 
 class _Table:
