@@ -34,7 +34,7 @@ scan.texts scan.memory
 scan.arrays
 scan.stamps
 scan.scratch
-scan.hashing scan.indices counting.finder
+scan.hashing scan.indices scan.sorting counting.finder
 scan.pages
 counting.keys
 dedup

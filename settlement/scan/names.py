@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from settlement.errors import BadInput
+from settlement.scan import sorting
 from settlement.scan.arrays import integers, to_numpy
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.pages import Piece
@@ -133,31 +134,30 @@ class Names:
 
     def texts(self) -> pa.Array:
         """Return the account of each number as large text, null and empty ones among them."""
-        parts = [pa.nulls(1, pa.large_binary())]
-        numbers = [np.array([NULL], np.int32)]
+        return self._texts(np.arange(self._count))
+
+    def _texts(self, numbers: Ints) -> pa.Array:
+        parts, places = [pa.nulls(1, pa.large_binary())], np.empty(self._count, np.int64)
+        own = [np.array([NULL], np.int32)]
         for table in self._tables.values():
-            numbers.append(table.numbers)
+            own.append(table.numbers)
             parts.append(table.texts())
-        places = np.empty(self._count, np.int64)
-        places[np.concatenate(numbers)] = np.arange(self._count)
-        return pa.concat_arrays(parts).take(integers(places)).cast(pa.large_string())
+        places[np.concatenate(own)] = np.arange(self._count)
+        return pa.concat_arrays(parts).take(integers(places[numbers])).cast(pa.large_string())
 
     def order(self) -> "Order":
         """Order all accounts by their UTF-8 bytes."""
-        texts = self.texts()
         widest = max(self._tables)
         if widest > _SORTED_LANES:
-            order = to_numpy(pc.sort_indices(texts.cast(pa.large_binary()))).view(np.int64)
+            numbers = to_numpy(pc.sort_indices(self.texts().cast(pa.large_binary()))).view(np.int64)
         else:
             tables = self._tables.values()
-            numbers = np.concatenate([np.array([NULL], np.int32), *(t.numbers for t in tables)])
-            keys = np.concatenate(
-                [np.zeros((1, widest), np.uint64), *(t.keys(widest) for t in tables)]
-            )
-            order = numbers[np.lexsort(keys.T[::-1])].astype(np.int64)
-        ranks = np.empty(len(order), np.int64)
-        ranks[order] = np.arange(len(order))
-        return Order(order, ranks, texts.take(integers(order)))
+            own = np.concatenate([np.array([NULL], np.int32), *(t.numbers for t in tables)])
+            keys = [np.zeros((1, widest), np.uint64), *(t.keys(widest) for t in tables)]
+            numbers = own[sorting.order(np.concatenate(keys))].astype(np.int64)
+        ranks = np.empty(len(numbers), np.int64)
+        ranks[numbers] = np.arange(len(numbers))
+        return Order(numbers, ranks, self._texts(numbers))
 
 
 class _Table:

@@ -269,9 +269,13 @@ def to_arrow(ids: Lanes) -> pa.Array:
     """Return strings that are lanes as an array of large binary."""
     matrix = np.ascontiguousarray(ids).view(np.uint8)
     widths = np.ascontiguousarray(matrix[:, :FRAME]).view(np.uint32)[:, 0].astype(np.int64)
-    own = np.arange(matrix.shape[1] - FRAME) < widths[:, None]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(matrix[:, FRAME:][own].tobytes())]
+    values = matrix[:, FRAME:]
+    if (widths == widths[:1]).all():
+        values = values[:, : int(widths.max(initial=0))]
+    else:
+        values = values[np.arange(values.shape[1]) < widths[:, None]]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values.tobytes())]
     return pa.Array.from_buffers(pa.large_binary(), len(widths), buffers)
 
 
