@@ -36,8 +36,8 @@ from settlement.scan.texts import Bools, Ints, Lanes
 PARTITIONS = 1 << PARTITION_BITS
 _BLOCK = 1 << 18
 """Keys ordered at a time: small enough for the processor's cache."""
-_STEP = 1 << 14
-"""Keys made at a time: what is in hand stays in the first cache."""
+_STEP = 1 << 16
+"""Keys made at a time: what is in hand stays in the second cache."""
 _JOINED = 16
 """So many blocks are handed on as one: fewer, longer reads for whoever takes them over."""
 _LOT = 1 << 24

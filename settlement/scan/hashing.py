@@ -15,9 +15,10 @@ import numpy as np
 from settlement.scan.texts import LANE, Bytes, Lanes, Texts
 
 Hash = Callable[[Bytes], Lanes]
-_STEP = 8192
+_STEP = 20_480
 _STEP_LANES = 1 << 17
-"""So many rows, or lanes, are hashed at a time: what is in hand stays in the first caches."""
+"""So many rows, or lanes, are hashed at a time: what is in hand stays in the second cache.
+They are the rows of a page: more, shorter steps would have threads wait for each other."""
 _KEPT = 1 << 13
 """So many factors are kept: those of longer strings are drawn anew for each lot."""
 _SEED = 20180101

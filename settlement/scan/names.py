@@ -24,8 +24,8 @@ from settlement.scan.texts import FRAME, LANE, Bytes, Codes, Ints, Lanes, Texts,
 
 NULL, EMPTY = 0, 1
 """Numbers that stand for no account: the cell is null, or empty."""
-_STEP = 16_384
-"""So many are looked up at a time: what is in hand stays in the processor's cache."""
+_STEP = 1 << 17
+"""So many are looked up at a time, for memory; shorter steps make threads wait for each other."""
 _STEP_LANES = 1 << 20
 """And so many lanes, where ids are long."""
 _LONG_LANES = 32
