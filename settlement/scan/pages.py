@@ -230,11 +230,8 @@ class Pages:
     def _coded_part(self, pages: Sequence[Header], words: Texts, wanted: Ints | None) -> Part:
         if wanted is None:
             return Part(words, self._codes(pages, words.total))
-        found = [
-            self._codes([page], words.total)[wanted[own] - first]
-            for page, first, own in _pages_with(pages, wanted)
-        ]
-        return Part(words, np.concatenate([np.empty(0, np.int32), *found]))
+        pages, wanted = _only_with(pages, wanted)
+        return Part(words, self._codes(pages, words.total)[wanted])
 
     def coded(self) -> tuple[Codes, list[bytes]]:
         """Return codes for all rows, and the few strings that they stand for."""
@@ -253,15 +250,25 @@ class Pages:
         words = None
         if self._dictionary is not None:
             words = _integers(self._open(self._dictionary), self._dictionary.values)
-        found = np.empty(len(rows), np.int64)
-        for page, first, own in _pages_with(self._pages, rows):
-            wanted = rows[own] - first
-            if page.encoding == PLAIN:
-                found[own] = _integers(self._body(page), page.values)[wanted]
+        found, begin = np.empty(len(rows), np.int64), 0
+        for is_plain, some in groupby(self._pages, lambda page: page.encoding == PLAIN):
+            pages = list(some)
+            end = begin + sum(page.values for page in pages)
+            own = slice(*np.searchsorted(rows, (begin, end)).tolist())
+            wanted, begin = rows[own] - begin, end
+            if is_plain:
+                found[own] = self._plain_integers(pages, wanted)
             elif words is not None:
-                found[own] = words[self._codes([page], len(words))[wanted]]
-            else:
+                pages, wanted = _only_with(pages, wanted)
+                found[own] = words[self._codes(pages, len(words))[wanted]]
+            elif wanted.size:
                 raise Unusual
+        return found
+
+    def _plain_integers(self, pages: Sequence[Header], rows: Ints) -> Ints:
+        found = np.empty(len(rows), np.int64)
+        for page, first, own in _pages_with(pages, rows):
+            found[own] = _integers(self._body(page), page.values)[rows[own] - first]
         return found
 
     def _codes(self, pages: Sequence[Header], words: int) -> Codes:
