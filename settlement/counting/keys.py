@@ -193,15 +193,20 @@ class _Shelf:
 
     def add(self, keys: Lanes) -> None:
         """Add keys in any order."""
-        filling = self._filling.setdefault(threading.get_ident(), _Filling())
         done = 0
         while done < len(keys):
-            count = min(len(filling.keys) - filling.used, len(keys) - done)
-            filling.keys[filling.used : filling.used + count] = keys[done : done + count]
-            filling.used += count
-            done += count
-            if filling.used == len(filling.keys):
-                self._write(filling)
+            room = self.room(len(keys) - done)
+            room[:] = keys[done : done + len(room)]
+            done += len(room)
+
+    def room(self, keys: int) -> Lanes:
+        """Return room for at most so many keys: this thread fills it before it asks again."""
+        filling = self._filling.setdefault(threading.get_ident(), _Filling())
+        if filling.used == len(filling.keys):
+            self._write(filling)
+        begin = filling.used
+        filling.used = min(len(filling.keys), begin + keys)
+        return filling.keys[begin : filling.used]
 
     def _write(self, filling: _Filling) -> None:
         """Order keys by their first byte and write them."""
@@ -289,14 +294,13 @@ class Keys:
 
     def add(self, hashes: Lanes, positions: Ints) -> None:
         """Add rows: hashes of their ids, and where in the log they lie."""
-        for begin in range(0, len(hashes), _STEP):
-            some = slice(begin, begin + _STEP)
-            self._new.add(self._of(hashes[some], positions[some]))
-
-    def _of(self, hashes: Lanes, positions: Ints) -> Lanes:
-        keys = hashes & self._hash_bits
-        keys |= positions.view(np.uint64)
-        return keys
+        done = 0
+        while done < len(hashes):
+            room = self._new.room(min(len(hashes) - done, _STEP))
+            some = slice(done, done + len(room))
+            np.bitwise_and(hashes[some], self._hash_bits, out=room)
+            room |= positions[some].view(np.uint64)
+            done += len(room)
 
     def take_over(
         self, block: Lanes, position_bits: int, first: int, *, compared: bool = False
@@ -326,7 +330,7 @@ class Keys:
 
     def know(self, hashes: Lanes, positions: Ints) -> None:
         """Name rows that were suspects when those that are compared were so."""
-        self._known.append(self._of(hashes, positions))
+        self._known.append(hashes & self._hash_bits | positions.view(np.uint64))
 
     @property
     def position_bits(self) -> int:
