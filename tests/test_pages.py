@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from settlement.scan import footers
 from settlement.scan.footers import Broken, Footer
-from settlement.scan.pages import Header, Pages, Room, Unusual
+from settlement.scan.headers import Header, Unusual
+from settlement.scan.pages import Pages, Room
 from tests.damage import footer_start
 from tests.test_texts import strings
 

@@ -1,11 +1,9 @@
 """The pages of a Parquet column, opened with numpy where they are plain enough.
 
-A column of a row group is a *chunk*: a dictionary page, perhaps, then data pages, each behind
-a small header. Most of the cost of reading ids is to decompress them. What a general reader
-does after that (find every length, build offsets, copy every character) costs nearly as much
-again, and a count does not need it: ids can be hashed where they lie. So this module reads the
-pages' headers itself (they are written in Thrift's compact protocol), lets Arrow's codecs
-decompress, and looks at the values in place.
+Most of the cost of reading ids is to decompress them. What a general reader does after that
+(find every length, build offsets, copy every character) costs nearly as much again, and a count
+does not need it: ids can be hashed where they lie. So this module finds the pages by their
+headers, lets Arrow's codecs decompress, and looks at the values in place.
 
 It knows the ordinary case alone: a flat column without nulls, plain or dictionary-coded.
 Whatever else it meets, and whatever does not add up, a checksum too, raises `Unusual`, and the
@@ -16,21 +14,28 @@ file, and nothing guesses: every length and count is checked against another.
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from settlement.scan.footers import BYTE_ARRAY, FIXED_LENGTH, INT64, Chunk
+from settlement.scan.headers import (
+    DATA,
+    DICTIONARY,
+    PLAIN,
+    PLAIN_DICTIONARY,
+    RLE_DICTIONARY,
+    Header,
+    Unusual,
+    headers,
+)
 from settlement.scan.indices import NotIndices, decode
 from settlement.scan.texts import Bytes, Codes, Ints, NotFramed, Texts, check_utf8, of_plain
-from settlement.scan.thrift import struct, varint
+from settlement.scan.thrift import varint
 
-DATA, DICTIONARY, DATA_V2 = 0, 2, 3
-PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
 CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 LARGE = 192 << 20
 """Columns of row groups with more bytes are left to those who read them in parts."""
@@ -40,28 +45,6 @@ _LEVELS = 16
 """One run of levels in front of a page's values takes no more bytes."""
 _MOST_WORDS = 4096
 """A dictionary of more words is not looked at word by word."""
-
-
-class Unusual(Exception):
-    """Not the ordinary kind of column: let Arrow read it."""
-
-
-_BROKEN = (
-    AttributeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What comes of taking a damaged structure for a sound one."""
-
-
-def _check_numbers(*fields: object) -> None:
-    """Raise `Unusual` unless fields are whole numbers from 0 on."""
-    if not all(isinstance(field, int) and field >= 0 for field in fields):
-        raise Unusual
 
 
 # ---------------------------------------------------------------- pages
@@ -85,63 +68,6 @@ class Room:
 
     def __init__(self) -> None:
         self.chunk, self.pages = Buffer(), Buffer()
-
-
-@dataclass(frozen=True)
-class Header:
-    """One page: its kind, how many values, how encoded, and where its body lies in the chunk.
-
-    ``levels`` are the bytes of levels in front of the part that is compressed (in pages of
-    version 2 alone).
-    """
-
-    kind: int
-    values: int
-    encoding: int
-    start: int
-    size: int
-    raw_size: int
-    checksum: int | None
-    levels: int
-    compressed: bool
-
-    @classmethod
-    def of(cls, fields: dict[int, Any], start: int) -> "Header":
-        """Take what Parquet's structure says of a page whose body starts there.
-
-        Raises `Unusual` for nulls, levels of repetition, or sizes that are none, and what
-        `_BROKEN` lists for fields that are not there.
-        """
-        kind, raw_size, size = fields[1], fields[2], fields[3]
-        part = fields[_PARTS[kind]]
-        encoding, levels, compressed = part[2], 0, True
-        if kind == DATA_V2:
-            encoding, levels, compressed = part[4], part[5], part.get(7, True)
-            if part[2] or part[6]:
-                raise Unusual
-        _check_numbers(size, raw_size, part[1], encoding, levels)
-        checksum = fields[4] & 0xFFFFFFFF if 4 in fields else None
-        return cls(kind, part[1], encoding, start, size, raw_size, checksum, levels, compressed)
-
-
-_PARTS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}
-"""By its kind, the field of a page's header that tells of its values."""
-
-
-def headers(chunk: memoryview) -> list[Header]:
-    """Return the headers of a chunk's pages, in order; they must fill it exactly."""
-    at, found = 0, []
-    try:
-        while at < len(chunk):
-            fields, at = struct(chunk, at)
-            page = Header.of(fields, at)
-            at += page.size
-            if at > len(chunk):
-                raise Unusual
-            found.append(page)
-    except _BROKEN as broken:
-        raise Unusual from broken
-    return found
 
 
 class Part(NamedTuple):
@@ -176,7 +102,7 @@ class Pages:
         name = CODECS[chunk.codec]
         self._codec = None if name is None else pa.Codec(name)
         self._raw = _read(descriptor, chunk, room.chunk)
-        found = headers(self._raw)
+        found = headers(lambda at, size: self._raw[at : at + size], chunk.size)
         self._dictionary = found[0] if found and found[0].kind == DICTIONARY else None
         self._pages = found[1:] if self._dictionary else found
         if any(page.kind == DICTIONARY for page in self._pages):

@@ -23,6 +23,7 @@ from settlement.scan.arrays import integers, strings, to_numpy
 from settlement.scan.decoding import columns, read_stamps
 from settlement.scan.footers import Broken, Chunk
 from settlement.scan.hashing import Hash, hash_rows, hash_texts
+from settlement.scan.headers import Unusual
 from settlement.scan.logfiles import (
     CallLog,
     LogFile,
@@ -33,7 +34,7 @@ from settlement.scan.logfiles import (
     reading,
 )
 from settlement.scan.names import Names, Overlong
-from settlement.scan.pages import LARGE, Pages, Part, Piece, Room, Unusual
+from settlement.scan.pages import LARGE, Pages, Part, Piece, Room
 from settlement.scan.stamps import Clock, Stamps, since
 from settlement.scan.texts import Bools, Bytes, Codes, Ints, Lanes, Texts, lanes
 

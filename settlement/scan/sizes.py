@@ -7,7 +7,7 @@ and whether to keep a dictionary: with it, long words are not repeated, but Arro
 values to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.scan.footers import BYTE_ARRAY, Broken, Chunk
-from settlement.scan.pages import CODECS, DATA, DATA_V2, DICTIONARY, PLAIN
+from settlement.scan.headers import DATA, DATA_V2, DICTIONARY, PLAIN, Read, read_header
+from settlement.scan.pages import CODECS
 from settlement.scan.texts import FRAME, NotFramed, of_plain
-from settlement.scan.thrift import struct
+from settlement.scan.thrift import Data
 
-Read = Callable[[int, int], bytes]
-"""Returns bytes of a file: from where, and so many; fewer where it ends."""
 LARGEST = 192 << 20
 """Bytes that the largest pages of all columns of a row group may have together, opened."""
 LARGEST_DICTIONARY = 64 << 20
@@ -36,8 +35,6 @@ _CODE = 8
 """Bytes of a row whose value is kept in a dictionary."""
 _MANY = 1 << 20
 """A dictionary of more words, not all short, is not looked at word by word."""
-_HEADER, _LONGEST_HEADER = 1 << 10, 16 << 20
-"""Bytes of a page's header that are read at first, and at most."""
 _PARTS = {DATA: (5, 2), DICTIONARY: (7, 2), DATA_V2: (8, 4)}
 """By a page's kind, which fields of its header tell of its values and their encoding."""
 _DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -169,16 +166,15 @@ def _pages(read: Read, chunk: Chunk) -> Iterator[_Page]:
     """Yield the pages of a chunk until all its values are there, as Arrow does."""
     at, end, left = chunk.start, chunk.start + chunk.size, chunk.values
     while left > 0 and at < end:
-        fields, start = _header(read, at, end)
         try:
-            page = _page(fields, start)
+            page = _page(*read_header(read, at, end))
         except _DAMAGED as damage:
             raise Broken("has a damaged page") from damage
-        if min(page.values, page.size, page.raw_size) < 0 or page.size > end - start:
+        if min(page.values, page.size, page.raw_size) < 0 or page.size > end - page.start:
             raise Broken("has a damaged page")
         yield page
         left -= page.values if page.kind in {DATA, DATA_V2} else 0
-        at = start + page.size
+        at = page.start + page.size
 
 
 def _page(fields: dict[int, Any], start: int) -> _Page:
@@ -188,21 +184,6 @@ def _page(fields: dict[int, Any], start: int) -> _Page:
     part, encoding = _PARTS[kind]
     about = fields[part]
     return _Page(kind, about[1], about[encoding], start, fields[3], fields[2])
-
-
-def _header(read: Read, at: int, end: int) -> tuple[dict[int, Any], int]:
-    """Return the fields of a page's header, and where the page itself begins."""
-    size = _HEADER
-    while True:
-        data = read(at, min(size, end - at))
-        try:
-            fields, length = struct(data, 0)
-        except (IndexError, ValueError) as damage:
-            if len(data) < size or size >= _LONGEST_HEADER:
-                raise Broken("has a damaged page") from damage
-            size *= 16
-        else:
-            return fields, at + length
 
 
 def _longest_word(read: Read, chunk: Chunk, page: _Page) -> int:
@@ -222,7 +203,7 @@ def _longest_word(read: Read, chunk: Chunk, page: _Page) -> int:
         return page.raw_size  # damaged, which Arrow will say
 
 
-def _longest_by_steps(data: bytes, count: int) -> int:
+def _longest_by_steps(data: Data, count: int) -> int:
     at = longest = 0
     for _ in range(count):
         size = int.from_bytes(data[at : at + FRAME], "little")
