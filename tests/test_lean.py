@@ -37,3 +37,17 @@ def test_numpy_starts_no_threads_unless_told_to() -> None:
     if threads(OPENBLAS_NUM_THREADS="2") == 1:
         pytest.skip("this numpy has no OpenBLAS")
     assert threads() == 1
+
+
+def test_cycles_are_looked_for_less_often() -> None:
+    """But they are."""
+    program = (
+        "import gc; from settlement import lean; lean.start(); "
+        "print(gc.isenabled(), gc.get_threshold()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    enabled, objects = done.stdout.split()
+    assert enabled == "True"
+    assert 700 < int(objects) < 100_000
