@@ -92,7 +92,16 @@ def test_nobody_has_no_usage() -> None:
     assert (found.column_names, found.num_rows) == (USAGE.names, 0)
 
 
-def test_later_accounts_find_room_and_threads_lose_nothing() -> None:
+@pytest.mark.parametrize(
+    ("waiting", "most"),
+    [(1 << 19, 1 << 22), (1, 1 << 40), (1, 1)],
+    ids=["as it is", "none waits for another", "each waits for another"],
+)
+def test_later_accounts_find_room_and_threads_lose_nothing(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, most: int
+) -> None:
+    monkeypatch.setattr(module, "_WAITING", waiting)
+    monkeypatch.setattr(module, "_MOST_WAITING", most)
     tally = Tally(RULES)
     rounds, accounts = 50, 2000
 
