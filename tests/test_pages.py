@@ -18,6 +18,7 @@ from settlement.scan import footers
 from settlement.scan.footers import Broken, Footer
 from settlement.scan.headers import Header, Unusual
 from settlement.scan.pages import Pages, Room
+from settlement.scan.texts import Bytes
 from tests.damage import footer_start
 from tests.test_texts import strings
 
@@ -177,13 +178,18 @@ def test_pages_of_many_lengths_are_joined(
 
 @pytest.mark.parametrize("wanted", [[], [0], [99, 100], [250, 2999], [*range(0, 3000, 7)]])
 def test_of_joined_pages_only_those_are_opened_that_are_asked_for(
-    many_lengths: tuple[Path, list[bytes]], wanted: list[int]
+    many_lengths: tuple[Path, list[bytes]], monkeypatch: pytest.MonkeyPatch, wanted: list[int]
 ) -> None:
     path, cells = many_lengths
     pages = opened(path, 0, "a")
     counted: list[Header] = []
     open_page = pages._open
-    pages._open = lambda page: counted.append(page) or open_page(page)  # type: ignore
+
+    def counting(page: Header) -> Bytes:
+        counted.append(page)
+        return open_page(page)
+
+    monkeypatch.setattr(pages, "_open", counting)
     (piece,) = pages.texts(is_text=True)
     texts, _ = piece.read(np.array(wanted, np.int64))
     assert strings(texts) == [cells[row] for row in wanted]

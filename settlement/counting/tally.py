@@ -17,7 +17,7 @@ from settlement.scan.texts import Codes, Ints
 from settlement.tables import USAGE
 
 _WAITING = 1 << 19
-"""So many rows wait at most, until there are as many as cells."""
+"""So many rows are counted together, or fewer where they are as many as cells."""
 _MOST_WAITING = 1 << 22
 """More rows wait only until another thread has counted those before them."""
 _SPARSE = 4

@@ -15,8 +15,8 @@ DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY = 0, 2, 8
 Read = Callable[[int, int], Data]
 """Returns bytes: from where, and so many; fewer where they end."""
-_PARTS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}
-"""By its kind, the field of a page's header that tells of its values."""
+PARTS = {DATA: (5, 2), DICTIONARY: (7, 2), DATA_V2: (8, 4)}
+"""By a page's kind, which fields of its header tell of its values and their encoding."""
 _FIRST, _LONGEST = 1 << 10, 16 << 20
 """Bytes of a page's header that are read at first, and at most."""
 _BROKEN = (
@@ -79,10 +79,11 @@ class Header:
         `_BROKEN` lists for fields that are not there.
         """
         kind, raw_size, size = fields[1], fields[2], fields[3]
-        part = fields[_PARTS[kind]]
-        encoding, levels, compressed = part[2], 0, True
+        about, encoded = PARTS[kind]
+        part = fields[about]
+        encoding, levels, compressed = part[encoded], 0, True
         if kind == DATA_V2:
-            encoding, levels, compressed = part[4], part[5], part.get(7, True)
+            levels, compressed = part[5], part.get(7, True)
             if part[2] or part[6]:
                 raise Unusual
         _check_numbers(size, raw_size, part[1], encoding, levels)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.scan.footers import BYTE_ARRAY, Broken, Chunk
-from settlement.scan.headers import DATA, DATA_V2, DICTIONARY, PLAIN, Read, read_header
+from settlement.scan.headers import DATA, DATA_V2, DICTIONARY, PARTS, PLAIN, Read, read_header
 from settlement.scan.pages import CODECS
 from settlement.scan.texts import FRAME, NotFramed, of_plain
 from settlement.scan.thrift import Data
@@ -35,8 +35,6 @@ _CODE = 8
 """Bytes of a row whose value is kept in a dictionary."""
 _MANY = 1 << 20
 """A dictionary of more words, not all short, is not looked at word by word."""
-_PARTS = {DATA: (5, 2), DICTIONARY: (7, 2), DATA_V2: (8, 4)}
-"""By a page's kind, which fields of its header tell of its values and their encoding."""
 _DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
@@ -179,9 +177,9 @@ def _pages(read: Read, chunk: Chunk) -> Iterator[_Page]:
 
 def _page(fields: dict[int, Any], start: int) -> _Page:
     kind = fields[1]
-    if kind not in _PARTS:  # of no values
+    if kind not in PARTS:  # of no values
         return _Page(kind, 0, PLAIN, start, fields[3], fields[2])
-    part, encoding = _PARTS[kind]
+    part, encoding = PARTS[kind]
     about = fields[part]
     return _Page(kind, about[1], about[encoding], start, fields[3], fields[2])
 
