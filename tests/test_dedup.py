@@ -90,7 +90,7 @@ def test_a_finder_compares_all_bits_of_a_hash(hashes: list[int], bits: int, shif
     keys = np.array([one << min(bits + shift, 59) for one in hashes], np.uint64)
     keys |= np.arange(len(keys), dtype=np.uint64)
     times = Counter((keys >> np.uint64(bits)).tolist())
-    finder = Finder(bits, len(keys))
+    finder = Finder(bits)
     for _ in range(2):  # what a finder held before does not matter
         found, groups = finder.groups(keys)
         rows = [n for n, key in enumerate(keys.tolist()) if times[key >> bits] > 1]
@@ -206,8 +206,8 @@ class Partitions:
     def sizes(self) -> Any:
         return np.array([len(each) for each in self._partitions])
 
-    def partition(self, number: int) -> Lanes:
-        return self._partitions[number]
+    def read(self, partitions: range) -> Lanes:
+        return np.concatenate(self._partitions[partitions.start : partitions.stop])
 
 
 def hand_over(other: Keys, keys: Keys, first: int, *, lent: bool, compared: bool) -> None:
@@ -280,8 +280,8 @@ def test_what_was_compared_is_not_compared_again(
 @pytest.mark.parametrize("threads", [1, 2])
 def test_keys_that_cannot_be_read_are_no_hang(threads: int) -> None:
     class Unreadable(Partitions):
-        def partition(self, number: int) -> Lanes:
-            raise OSError(number)
+        def read(self, partitions: range) -> Lanes:
+            raise OSError(partitions.stop)
 
     old, keys = Keys(2), Keys(2)
     keys.borrow(Unreadable(old), old.position_bits, 0)

@@ -10,6 +10,8 @@ None is missed: equal hashes name one slot. Either one of them holds it, and all
 meet that one, or none does, and all play again.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from settlement.scan.texts import Bools, Ints, Lanes
@@ -18,8 +20,9 @@ PARTITION_BITS = 8
 """The highest bits of keys that a finder is given at once hardly differ, and name no slot."""
 _SLOT_BITS = 22
 """A table has at most so many slots, as a power of two."""
-_SPARSE_BITS = 4
+_SPARSE_BITS = 6
 """How much larger, as a power of two, a table is in which others are looked up."""
+_Picking = Callable[[range, Callable[[Lanes], Lanes]], Iterator[Lanes]]
 
 
 class Finder:
@@ -27,34 +30,36 @@ class Finder:
 
     Args:
         position_bits: how many of a key's lower bits are not hash.
-        room: so many keys it can be given; more after `make_room`.
     """
 
-    def __init__(self, position_bits: int, room: int = 0) -> None:
+    def __init__(self, position_bits: int) -> None:
         self._position_bits = np.uint64(position_bits)
         self._positions = np.uint64((1 << position_bits) - 1)
         self._most_bits = min(_SLOT_BITS, 64 - PARTITION_BITS - position_bits)
         self._marks: Bools = np.zeros(0, bool)
-        self._have_room(room)
+        self._room: Lanes = np.empty(0, np.uint64)
+        self._table = self._rows = np.empty(0, np.uint32)
 
-    def make_room(self, keys: int) -> None:
-        """See that there is room for so many keys; what was in it before is gone."""
-        if keys > len(self.keys):
-            self._have_room(keys + keys // 8)
+    def room(self, keys: int) -> Lanes:
+        """Return room for so many keys, used again each time; it is no other memory's."""
+        if keys > len(self._room):
+            self._room = np.empty(keys + keys // 8, np.uint64)
+        return self._room[:keys]
 
-    def _have_room(self, room: int) -> None:
-        kind = np.uint32 if room < 1 << 32 else np.uint64
-        self._table = np.empty(1 << self._bits(room), kind)
-        self._rows = np.arange(room, dtype=kind)
-        self.keys: Lanes = np.empty(room, np.uint64)
-        """Room for keys."""
+    def _make_ready(self, keys: int) -> None:
+        """See that there are slots, and numbers, for so many keys."""
+        if keys > len(self._rows):
+            room = keys + keys // 8
+            kind = np.uint32 if room < 1 << 32 else np.uint64
+            self._table = np.empty(1 << self._bits(room), kind)
+            self._rows = np.arange(room, dtype=kind)
 
     def _bits(self, count: int, sparse: int = 2) -> int:
         return min(self._most_bits, count.bit_length() + sparse)
 
-    def _slots(self, keys: Lanes, bits: int) -> Ints:
-        """Return the slots of keys; the bits that hardly differ make none."""
-        shift = np.uint64(64 - PARTITION_BITS - bits)
+    def _slots(self, keys: Lanes, bits: int, partitions: int = 1) -> Ints:
+        """Return the slots of keys, those of each of so many partitions near to each other."""
+        shift = np.uint64(64 - PARTITION_BITS + (partitions - 1).bit_length() - bits)
         return ((keys >> shift) & np.uint64((1 << bits) - 1)).view(np.int64)
 
     def groups(self, keys: Lanes) -> tuple[Ints, Ints]:
@@ -69,6 +74,7 @@ class Finder:
 
     def _met(self, keys: Lanes) -> Lanes:
         """Return rows that met their like in a slot, and those that they met there."""
+        self._make_ready(len(keys))
         rows = self._rows[: len(keys)]
         slots = self._slots(keys, self._bits(len(keys)))
         met = [rows[:0]]
@@ -82,16 +88,26 @@ class Finder:
             rows, slots = rows[~alike], slots[lost][~alike]
         return np.concatenate(met)
 
-    def like(self, keys: Lanes, others: Lanes) -> Lanes:
-        """Return the others that share a slot with one of the keys: all that have its hash."""
+    def like(self, keys: Lanes, partitions: range, others: _Picking) -> Iterator[Lanes]:
+        """Yield others of some partitions that share a slot with one of the keys of these.
+
+        They are all that have a key's hash, and some more. ``others`` is given the partitions,
+        and what picks such keys from some.
+        """
         bits = self._bits(len(keys), _SPARSE_BITS)
         if len(self._marks) < 1 << bits:
             self._marks = np.zeros(1 << bits, bool)
-        marked = self._slots(keys, bits)
+        marked = self._slots(keys, bits, len(partitions))
+
+        def pick(some: Lanes) -> Lanes:
+            slots = self._slots(some, bits, len(partitions))
+            return some.take(np.flatnonzero(self._marks.take(slots)))
+
         self._marks[marked] = True
-        found = others[self._marks.take(self._slots(others, bits))]
-        self._marks[marked] = False
-        return found
+        try:
+            yield from others(partitions, pick)
+        finally:
+            self._marks[marked] = False
 
 
 def _distinct(keys: Lanes) -> Lanes:

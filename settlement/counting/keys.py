@@ -21,7 +21,7 @@ come by a door of their own (`take_over`), and so do those of them that were sus
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
@@ -44,6 +44,8 @@ _LOT = 1 << 24
 """Suspects whose positions are held in memory at once."""
 _TOGETHER = 1 << 18
 """So many keys of several partitions are searched at once: their table fits in the second cache."""
+_PICKED = 16
+"""Of so many keys that were compared, about one has to be searched again."""
 _ROOM = 1 << 28
 """Bytes of keys that stay in memory: those of 30 million rows."""
 _ALL = (1 << 64) - 1
@@ -124,6 +126,10 @@ class _Block:
     start: int
     bounds: Ints
 
+    def size(self, partitions: range) -> int:
+        """Return how many keys it has of some partitions."""
+        return int(self.bounds[partitions.stop] - self.bounds[partitions.start])
+
 
 class Source(Protocol):
     """Keys that lie elsewhere, by partition."""
@@ -131,8 +137,8 @@ class Source(Protocol):
     def sizes(self) -> Ints:
         """Return how many keys each partition has."""
 
-    def partition(self, number: int) -> Lanes:
-        """Return the keys of a partition."""
+    def read(self, partitions: range) -> Lanes:
+        """Return the keys of partitions, one after another."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +167,17 @@ class _Lent:
     source: Source
     moved: _Moved
 
-    def read(self, number: int, out: Lanes) -> int:
-        """Read a partition; return how many keys it has."""
-        keys = self.source.partition(number)
+    def read(self, partitions: range, out: Lanes) -> int:
+        """Read partitions; return how many keys they have."""
+        keys = self.source.read(partitions)
         self.moved.move(keys, out[: len(keys)])
         return len(keys)
+
+    def picked(self, partitions: range, pick: Callable[[Lanes], Lanes]) -> Lanes:
+        """Return those keys of partitions that are picked, by bits that are hash here too."""
+        keys = pick(self.source.read(partitions))
+        self.moved.move(keys, out := np.empty_like(keys))
+        return out
 
 
 class _Filling:
@@ -223,6 +235,11 @@ class _Shelf:
             self._write(filling)
         self._filling.clear()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written or lent."""
+        return not self.blocks and not self.lent
+
     def sizes(self) -> Ints:
         """Return how many keys each partition has."""
         sizes = np.zeros(PARTITIONS, np.int64)
@@ -236,17 +253,26 @@ class _Shelf:
         """Read partitions of all keys; return how many they have."""
         done = self.read_blocks(self.blocks, partitions, out)
         for lent in self.lent:
-            for number in partitions:
-                done += lent.read(number, out[done:])
+            done += lent.read(partitions, out[done:])
         return done
+
+    def picked(self, partitions: range, pick: Callable[[Lanes], Lanes]) -> Iterator[Lanes]:
+        """Yield those keys of partitions that are picked, by bits of their hashes."""
+        sizes = np.array([block.size(partitions) for block in self.blocks], np.int64)
+        for some in _parts(sizes, _STEP):
+            keys = np.empty(sizes[some.start : some.stop].sum(), np.uint64)
+            self.read_blocks(self.blocks[some.start : some.stop], partitions, keys)
+            yield pick(keys)
+        for lent in self.lent:
+            yield lent.picked(partitions, pick)
 
     def read_blocks(self, blocks: list[_Block], partitions: range, out: Lanes) -> int:
         """Read partitions of some blocks; return how many keys they have."""
         done = 0
         for block in blocks:
-            begin, end = int(block.bounds[partitions.start]), int(block.bounds[partitions.stop])
-            self._scratch.read(block.start + 8 * begin, out[done : done + end - begin])
-            done += end - begin
+            begin, size = int(block.bounds[partitions.start]), block.size(partitions)
+            self._scratch.read(block.start + 8 * begin, out[done : done + size])
+            done += size
         return done
 
 
@@ -391,8 +417,8 @@ class Keys:
         known = np.concatenate([np.empty(0, np.uint64), *self._known])
         known = known.take(_by_partition(known))
         bounds = _bounds(known)
-        sizes = self._new.sizes() + self._compared.sizes() + np.diff(bounds)
-        parts = list(_parts(sizes, together))
+        new = self._new.sizes()
+        sizes = new + np.diff(bounds) + self._compared.sizes() // _PICKED
         finders = SimpleQueue[Finder]()
         for _ in range(threads):
             finders.put(Finder(self._bits))
@@ -401,25 +427,25 @@ class Keys:
             finder = finders.get()
             own = known[bounds[partitions.start] : bounds[partitions.stop]]
             try:
-                finder.make_room(int(sizes[partitions.start : partitions.stop].sum()))
-                return self._groups_of(partitions, finder, own)
+                count = int(new[partitions.start : partitions.stop].sum())
+                return self._groups_of(partitions, count, finder, own)
             finally:  # where this fails, too, whoever comes next would wait for ever
                 finders.put(finder)
 
-        yield from in_parallel(groups_of, parts, threads)
+        yield from in_parallel(groups_of, _parts(sizes, together), threads)
 
-    def _groups_of(self, partitions: range, finder: Finder, known: Lanes) -> tuple[Ints, Ints]:
+    def _groups_of(
+        self, partitions: range, new: int, finder: Finder, known: Lanes
+    ) -> tuple[Ints, Ints]:
         """Look for equal hashes among new keys, known suspects, and what may be like a new key."""
-        keys = finder.keys
-        count = self._new.read(partitions, keys)
-        if count:
-            end = count + self._compared.read(partitions, keys[count:])
-            if end > count:
-                like = finder.like(keys[:count], keys[count:end])
-                keys[count : count + len(like)] = like
-                count += len(like)
-        keys[count : count + len(known)] = known
-        return finder.groups(keys[: count + len(known)])
+        keys = finder.room(new)
+        self._new.read(partitions, keys)
+        if new and not self._compared.is_empty:
+            like = finder.like(keys, partitions, self._compared.picked)
+            keys = np.concatenate([keys, *like])
+        if len(known):
+            keys = np.concatenate([keys, known])
+        return finder.groups(keys)
 
     def _packed(self, lot: list[tuple[Ints, Ints]]) -> Suspects:
         bits = 64 - self._bits
