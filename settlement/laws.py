@@ -220,26 +220,28 @@ def _counts(stated: Statement) -> Iterator[str]:
     yield from _equal("rows read", rows[READ], "the sum of the buckets", buckets, _number)
     calls = int(usage["calls"].sum())
     yield from _equal("calls billed", rows[BILLED], "the calls of usage", calls, _number)
-    starts = frames.starts(usage, ["account_id", "item"])
+    line = ["account_id", "item"]
+    starts = frames.starts(usage, line)
     per_line = money.group_sums(usage["calls"].to_numpy(), starts, "the calls of a line")
     yield from _same_rows(
         "usage and lines",
-        usage.iloc[starts],
+        usage[line].iloc[starts],
         per_line,
         lines,
         lines["calls"].to_numpy(),
-        ("account_id", "item"),
+        line,
         _number,
     )
 
 
 def _sums(lines: pd.DataFrame, invoices: pd.DataFrame) -> Iterator[str]:
     starts = frames.starts(lines, ["account_id"])
+    heads = lines[["account_id"]].iloc[starts]
     for name in ("list_amount", "voucher_amount", "amount"):
         values = lines[name].to_numpy()
         sums = money.group_sums(values, starts, "an account's total")
         what = f"the {name} of lines and of invoices"
-        yield from _same_rows(what, lines.iloc[starts], sums, invoices, invoices[name].to_numpy())
+        yield from _same_rows(what, heads, sums, invoices, invoices[name].to_numpy())
     for what, rows in (("lines", lines), ("invoices", invoices)):
         if (rows["list_amount"] - rows["voucher_amount"] != rows["amount"]).any():
             yield f"list − voucher is not amount in {what}"

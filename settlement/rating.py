@@ -36,9 +36,10 @@ def rate(usage: pd.DataFrame, version: Version) -> pd.DataFrame:
         BadInput: an amount passes the largest one that is kept exactly.
     """
     frames.check(tables.USAGE, usage)
-    starts = frames.starts(usage, ["account_id", "item"])
+    line = ["account_id", "item"]
+    starts = frames.starts(usage, line)
     calls = money.group_sums(usage["calls"].to_numpy(), starts, "the calls of a line")
-    heads = usage.iloc[starts]
+    heads = usage[line].iloc[starts]
     priced = {
         name: np.zeros(len(starts), np.int64)
         for name in ("tier", "unit_price", "list_amount", "voucher_calls", "voucher_amount")
