@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.bench import logs, report
-from tests.bench.compare import CASES, Unequal, _require_equal
+from tests.bench.compare import CASES, SETTLE, Unequal, _digested, _require_equal
 from tests.bench.generate import generate
 from tests.bench.logs import IDS, Log
 from tests.bench.measure import Failed, Spread, cost, python
@@ -68,6 +68,19 @@ def test_conflicts_are_counted_by_the_rule_too(cache: Path) -> None:
     rows = case["contestants"]["settlement"]["told"]["rows"]
     assert rows["conflict"] == 1
     assert rows["duplicate"] > 200
+
+
+def test_a_digested_log_is_settled_alike_from_what_was_digested(cache: Path) -> None:
+    result, _ = bench(cache, "--rows", "50000", "--runs", "1", "--cases", "ingested")
+    case = result["cases"]["ingested"]
+    assert case["equal"] == 2
+    assert list(case["contestants"]) == ["settle run", "settle run, digested"]
+    made = logs.ensure(Log(50000), cache)
+    with _digested(made, cache) as book:
+        options = ["--logs", str(made.folder), "--book", str(book), "--verbose"]
+        command = [str(SETTLE), "run", logs.MONTH, *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "27 of 28 files digested already" in done.stderr
 
 
 @pytest.mark.parametrize("ids", IDS)
@@ -133,7 +146,12 @@ def test_the_ratio_is_that_of_the_better_peer() -> None:
 
 def test_every_case_begins_with_what_it_is_about() -> None:
     for name, case in CASES.items():
-        assert case.contestants[0] in {"settlement", "publish", "settle --help"}, name
+        assert case.contestants[0] in {
+            "settlement",
+            "publish",
+            "settle --help",
+            "settle run",
+        }, name
 
 
 def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ there DuckDB counts by the rule itself. The *floor* decodes the needed columns a
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -28,6 +29,7 @@ from tests.bench.measure import Cost, cost, python
 
 SETTLE = Path(sys.executable).with_name("settle")
 COUNTERS = ("settlement", "duckdb", "polars", "floor")
+RUNS = ("settle run", "settle run, digested")
 _ACCOUNTS = 1_000_000
 
 
@@ -56,6 +58,7 @@ CASES: dict[str, Case] = {
         "conflicts too, by the rule", Log(0, conflicts=True), ("settlement", "duckdb-exact")
     ),
     "run": Case("counting alone, and the whole `settle run`", _BASE, ("settlement", "settle run")),
+    "ingested": Case("`settle run`, and with all files but the last digested", _BASE, RUNS),
     "publish": Case("1 M accounts: usage in memory → published book", None, ("publish",)),
     "startup": Case("start-up", None, ("settle --help", "settle status")),
 }
@@ -72,16 +75,20 @@ def compare(
     names = [name for name in case.contestants if name in wanted or name not in COUNTERS]
     costs: dict[str, list[Cost]] = {name: [] for name in names}
     found: dict[str, Any] = {}
-    for _ in range(runs):
-        with _scratch(cache) as scratch:
-            for name in names:
-                own = scratch / name.replace(" ", "-")
-                own.mkdir()
-                if made:
-                    warm(made.folder)  # virtual machines may take memory back meanwhile
-                costs[name].append(_cost(name, case, own, made))
-            found = _found(scratch)
-            _require_equal(found)
+    with _digested(made, cache) if made and RUNS[1] in names else nullcontext() as digested:
+        for _ in range(runs):
+            with _scratch(cache) as scratch:
+                for name in names:
+                    own = scratch / name.replace(" ", "-").replace(",", "")
+                    own.mkdir()
+                    if digested and name == RUNS[1]:
+                        shutil.copytree(digested, own / "book", copy_function=os.link)
+                    if made:
+                        warm(made.folder)  # virtual machines may take memory back meanwhile
+                        warm(own, "**/*.*")
+                    costs[name].append(_cost(name, case, own, made))
+                found = _found(scratch)
+                _require_equal(found)
     contestants = {name: measure.described(each) for name, each in costs.items()}
     return {
         "title": case.title,
@@ -95,7 +102,7 @@ def compare(
 def _cost(name: str, case: Case, scratch: Path, made: Made | None) -> Cost:
     """Run one contestant once."""
     if name.startswith("settle "):
-        return cost(_settle(name.removeprefix("settle "), scratch, made))
+        return cost(_settle(name.removeprefix("settle ").removesuffix(", digested"), scratch, made))
     log = made.folder if made else scratch
     options: list[str | Path] = ["--log", log, "--result", scratch / "result.arrow"]
     options += [] if case.once else ["--every-row"]
@@ -117,6 +124,19 @@ def _settle(command: str, scratch: Path, made: Made | None) -> list[str | Path]:
         cost([SETTLE, "run", "2026-01", "--logs", logs, "--book", book])
         return [SETTLE, "status", "--book", book]
     return [SETTLE, command]
+
+
+@contextmanager
+def _digested(made: Made, cache: Path) -> Iterator[Path]:
+    """A book that holds nothing but what all files of a log, less the last one, came to."""
+    with _scratch(cache) as scratch:
+        logs, book = scratch / "logs", scratch / "book"
+        logs.mkdir()
+        for path in sorted(made.folder.glob("*.parquet"))[:-1]:
+            os.link(path, logs / path.name)
+        _say(f"digesting all files of {made.folder.name} but the last")
+        cost([SETTLE, "ingest", MONTH, "--logs", logs, "--book", book, "--threads", "2"])
+        yield book
 
 
 def _found(scratch: Path) -> dict[str, Any]:

@@ -93,11 +93,13 @@ def ensure(log: Log, cache: Path) -> Made:
     return Made(log, folder, warm(folder), new)
 
 
-def warm(folder: Path) -> int:
-    """Read every file, which leaves it in the page cache, and return how many bytes there are."""
+def warm(folder: Path, pattern: str = "*.parquet") -> int:
+    """Read files, which leaves them in the page cache, and return how many bytes there are."""
     size = 0
     buffer = bytearray(1 << 20)
-    for path in sorted(folder.glob("*.parquet")):
+    for path in sorted(folder.glob(pattern)):
+        if not path.is_file():
+            continue
         with path.open("rb", buffering=0) as file:
             while got := file.readinto(buffer):
                 size += got
