@@ -18,9 +18,9 @@ import pyarrow as pa
 from settlement.prices import Version
 from settlement.scan.arrays import integers, strings
 from settlement.scan.hashing import Hash, hash_rows
-from settlement.scan.logfiles import CallLog, LogFile, RowGroup, needed
+from settlement.scan.logfiles import needed
 from settlement.scan.names import EMPTY, Names
-from settlement.scan.rows import Coded, Rows, read
+from settlement.scan.rows import Coded, Rows, Unread
 from settlement.scan.stamps import Clock, Stamps
 from settlement.scan.texts import Bools, Codes, Ints, Lanes
 
@@ -157,13 +157,7 @@ class Batch:
 
 
 def classify(
-    log: CallLog,
-    file: LogFile,
-    group: RowGroup,
-    rules: Rules,
-    clock: Clock,
-    names: Names,
-    hashed: Hash = hash_rows,
+    unread: Unread, rules: Rules, clock: Clock, names: Names, hashed: Hash = hash_rows
 ) -> Iterator[Batch]:
     """Sort the rows of a row group into buckets; their accounts are numbered by ``names``.
 
@@ -171,9 +165,20 @@ def classify(
         BadInput: the file is damaged, text is not UTF-8, or a wall clock time never was.
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
-    is_within = clock.includes(file.types["timestamp"], group.span)
-    for rows in read(log, file, group, rules.columns):
+    is_within = _is_within(unread, clock)
+    for rows in unread.rows(rules.columns):
         yield _classified(rows, is_within, rules, clock, names, hashed)
+
+
+def fetch(unread: Unread, rules: Rules, clock: Clock) -> None:
+    """Have a row group that is to be classified fetched while others are."""
+    spared = {"timestamp"} if _is_within(unread, clock) else set()
+    unread.fetch(set(rules.columns) - spared)
+
+
+def _is_within(unread: Unread, clock: Clock) -> bool:
+    """Tell whether the footer says that all rows are of the month."""
+    return clock.includes(unread.file.types["timestamp"], unread.group.span)
 
 
 def _classified(
@@ -270,14 +275,12 @@ class Recalled:
     instants: Ints
 
 
-def recall(
-    log: CallLog, file: LogFile, group: RowGroup, rows: Ints, clock: Clock
-) -> Iterator[Recalled]:
+def recall(unread: Unread, rows: Ints, clock: Clock) -> Iterator[Recalled]:
     """Read rows of a row group again: their request ids and their instants.
 
     ``rows`` are rows of the file that `classify` called charged, ascending, in this row group.
     """
-    for some in read(log, file, group, RECALLED):
+    for some in unread.rows(RECALLED):
         begin, end = np.searchsorted(rows, (some.first, some.first + some.count)).tolist()
         if begin == end:
             continue

@@ -18,7 +18,7 @@ from settlement.prices import Version
 from settlement.scan import rows as rows_module
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup, find
 from settlement.scan.names import Names
-from settlement.scan.rows import Coded
+from settlement.scan.rows import Coded, Unread
 from settlement.scan.stamps import Clock, Span
 from tests.logs import PERIOD, SCHEMA, START, VERSION, Row, array, call, table, version, write
 
@@ -35,7 +35,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 def classified(
     log: CallLog, file: LogFile, group: RowGroup, rules: Version, clock: Clock
 ) -> Iterator[Batch]:
-    return classify(log, file, group, Rules(rules), clock, Names())
+    return classify(Unread(log, file, group), Rules(rules), clock, Names())
 
 
 def buckets(path: Path, rows: Any, rules: Version = VERSION, **options: Any) -> list[str]:
@@ -407,7 +407,7 @@ def raw_cells(path: Path, name: str, rows: list[int]) -> list[str | None]:
     (file,) = log.files
     found: list[str | None] = []
     for group in file.groups:
-        for some in rows_module.read(log, file, group, [name]):
+        for some in Unread(log, file, group).rows([name]):
             own = [row - some.first for row in rows if 0 <= row - some.first < some.count]
             if own:
                 found += some.cells(name, np.array(own)).to_pylist()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from settlement.calls import BUCKETS, NUMBER, Batch, classify
+from settlement.calls import BUCKETS, NUMBER, Batch, classify, fetch
 from settlement.counting.keys import Keys
 from settlement.counting.notes import Notes, Numbers
 from settlement.counting.parallel import in_parallel
@@ -25,10 +25,11 @@ from settlement.scan.cache import Memo
 from settlement.scan.logfiles import LogFile, RowGroup
 from settlement.scan.names import Names, Order
 from settlement.scan.pages import Part, Piece
-from settlement.scan.rows import read_ahead
+from settlement.scan.rows import Unread
 from settlement.scan.texts import Ints, of_arrow
 
 Progress = Callable[[int, int], None]
+_Announced = tuple[Task, Unread]
 _NOT_OF_THE_MONTH = [NUMBER["outside_month"], NUMBER["rejected.missing_timestamp"]]
 
 
@@ -97,19 +98,17 @@ class Reading:
             self.counts[NUMBER["outside_month"]] += group.rows
             self._advance(group)
         tasks = (task for task in self._plan.tasks if not task.entry)
-        work = chain[Task | Known](self._plan.known, map(self._announced, tasks))
+        work = chain[_Announced | Known](self._plan.known, map(self._announced, tasks))
         for groups in in_parallel(self._take, work, self._question.threads):
             for group in groups:
                 self._advance(group)
 
-    def _announced(self, task: Task) -> Task:
+    def _announced(self, task: Task) -> _Announced:
         """Have a row group fetched while those before it are counted."""
-        log, rules, clock = self._question.log, self._question.rules, self._question.clock
-        needed = set(rules.columns)
-        if clock.includes(task.file.types["timestamp"], task.group.span):
-            needed.discard("timestamp")
-        read_ahead(log, task.file, task.group, needed)
-        return task
+        asked = self._question
+        unread = Unread(asked.log, task.file, task.group)
+        fetch(unread, asked.rules, asked.clock)
+        return task, unread
 
     def _advance(self, group: RowGroup) -> None:
         self._done_rows += group.rows
@@ -117,12 +116,13 @@ class Reading:
         if self._progress is not None:
             self._progress(self._done_rows, self._done_bytes)
 
-    def _take(self, work: Task | Known, stop: threading.Event) -> tuple[RowGroup, ...]:
+    def _take(self, work: _Announced | Known, stop: threading.Event) -> tuple[RowGroup, ...]:
         if isinstance(work, Known):
             self._take_over(work)
             return work.file.groups
-        self._read(work, stop)
-        return (work.group,)
+        task, unread = work
+        self._read(task, unread, stop)
+        return (task.group,)
 
     def _add_counts(self, file: LogFile, counts: Ints, rejects: pa.Table | None) -> None:
         with self._lock:
@@ -134,12 +134,9 @@ class Reading:
 
     # ------------------------------------------------------------ row groups
 
-    def _read(self, task: Task, stop: threading.Event) -> None:
+    def _read(self, task: Task, unread: Unread, stop: threading.Event) -> None:
         asked = self._question
-        batches = classify(
-            asked.log, task.file, task.group, asked.rules, asked.clock, self.names, asked.hashed
-        )
-        for batch in batches:
+        for batch in classify(unread, asked.rules, asked.clock, self.names, asked.hashed):
             if stop.is_set():
                 break
             self._charge(task, batch)

@@ -23,7 +23,7 @@ from settlement.counting.reading import Reading
 from settlement.dedup import Claim, Claims
 from settlement.scan import cache
 from settlement.scan.cache import Memo
-from settlement.scan.rows import read_ahead
+from settlement.scan.rows import Unread
 from settlement.scan.texts import Bools, Ints, Lanes
 
 _SIFTED = 1 << 23
@@ -43,6 +43,9 @@ class _Again:
     def rows(self) -> Ints:
         """Which rows of the file they are."""
         return self.task.rows(self.positions)
+
+
+_Announced = tuple[_Again, Unread]
 
 
 class Repetitions:
@@ -121,19 +124,20 @@ class Repetitions:
                 own = places[begin:end]
                 yield _Again(task, own, positions[begin:end], suspects.group(own))
 
-    def _announced(self, again: _Again) -> _Again:
+    def _announced(self, again: _Again) -> _Announced:
         """Have a row group fetched: the first look did without its instants, or was long ago."""
-        read_ahead(self._question.log, again.task.file, again.task.group, RECALLED)
-        return again
+        unread = Unread(self._question.log, again.task.file, again.task.group)
+        unread.fetch(RECALLED)
+        return again, unread
 
-    def _work(self, claims: Claims, again: _Again | None, stop: threading.Event) -> None:
+    def _work(self, claims: Claims, announced: _Announced | None, stop: threading.Event) -> None:
         """Recall suspects, or meanwhile get ready what the claims will need of the first look."""
-        if again is None:
+        if announced is None:
             self._reading.conclude()
         else:
-            self._recall(claims, again, stop)
+            self._recall(claims, *announced, stop)
 
-    def _recall(self, claims: Claims, again: _Again, stop: threading.Event) -> None:
+    def _recall(self, claims: Claims, again: _Again, unread: Unread, stop: threading.Event) -> None:
         """Claim suspects after reading them again."""
         asked, task, rows = self._question, again.task, again.rows
         notes = None if task.entry is None else task.entry.notes(rows)
@@ -144,7 +148,7 @@ class Repetitions:
             assert self._reading.numbers is not None
             numbers = self._reading.numbers.of(task.file.name)
             cells = asked.rules.renumbered(cache.cells(notes), numbers)
-        for some in recall(asked.log, task.file, task.group, rows, asked.clock):
+        for some in recall(unread, rows, asked.clock):
             if stop.is_set():
                 break
             which = some.which

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -286,55 +287,62 @@ class Rows:
             raise Unusual from error
 
 
-def read(log: CallLog, file: LogFile, group: RowGroup, names: Sequence[str]) -> Iterator[Rows]:
-    """Yield the rows of a row group, in one lot or several; ``names`` are columns to be read.
+@dataclass(frozen=True)
+class Unread:
+    """A row group, or some small ones in a row, about to be read; it is kept no longer than that.
 
-    Raises (and so do the methods of what it yields):
+    Its methods raise (and so do those of what they yield), unless they say otherwise:
         BadInput: the file is damaged, or text is not UTF-8.
         MissingInput, CannotRead: it is gone, or cannot be read.
     """
-    if _may_be_quick(log, group):
-        chunks = _chunks(file, group)
+
+    log: CallLog
+    file: LogFile
+    group: RowGroup
+
+    def rows(self, names: Sequence[str]) -> Iterator["Rows"]:
+        """Yield its rows, in one lot or several; ``names`` are columns to be read."""
+        group, chunks = self.group, self._chunks
         most = min(LARGE, group.rows * _LONG)
         if chunks and all(chunks[name].raw_size <= most for name in names if name in chunks):
-            yield Rows(log, file, group, group.first_row, group.rows, {}, chunks)
+            yield Rows(self.log, self.file, group, group.first_row, group.rows, {}, chunks)
             return
-    for first, cells in columns(log, file, group, names):
-        count = len(next(iter(cells.values())))
-        yield Rows(log, file, group, first, count, dict(cells))
+        for first, cells in columns(self.log, self.file, group, names):
+            count = len(next(iter(cells.values())))
+            yield Rows(self.log, self.file, group, first, count, dict(cells))
 
+    def fetch(self, names: Iterable[str]) -> None:
+        """Ask the system to have columns in memory soon, where that is a help.
 
-def read_ahead(log: CallLog, file: LogFile, group: RowGroup, names: Iterable[str]) -> None:
-    """Ask the system to have columns of a row group in memory soon, where that is a help.
+        It changes nothing else, nor raises: what fails here fails again when they are read.
+        """
+        wanted = [self._chunks[name] for name in names if name in self._chunks]
+        if not wanted or not hasattr(os, "posix_fadvise"):
+            return
+        with suppress(OSError, OverflowError):
+            descriptor = os.open(self.file.path, os.O_RDONLY)
+            try:
+                for chunk in wanted:
+                    size = min(chunk.size, LARGE)
+                    os.posix_fadvise(descriptor, chunk.start, size, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
 
-    It changes nothing else: what fails here fails again when the columns are read.
-    """
-    if not _may_be_quick(log, group) or not hasattr(os, "posix_fadvise"):
-        return
-    chunks = _chunks(file, group)
-    wanted = [chunks[name] for name in names if name in chunks]
-    with suppress(OSError, OverflowError):
-        descriptor = os.open(file.path, os.O_RDONLY)
+    @cached_property
+    def _chunks(self) -> dict[str, Chunk]:
+        """The chunks of its columns, where they may be read the quick way.
+
+        There are none if the footer is damaged after all.
+        """
+        file, group = self.file, self.group
+        if not self.log.is_local or group.count > 1 or group.rows not in QUICK_ROWS:
+            return {}
+        own = {file.names[name]: name for name in file.types}
         try:
-            for chunk in wanted:
-                size = min(chunk.size, LARGE)
-                os.posix_fadvise(descriptor, chunk.start, size, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
-
-
-def _may_be_quick(log: CallLog, group: RowGroup) -> bool:
-    return log.is_local and group.count == 1 and group.rows in QUICK_ROWS
-
-
-def _chunks(file: LogFile, group: RowGroup) -> dict[str, Chunk]:
-    """Return the chunks of a row group's columns; none if its footer is damaged after all."""
-    own = {file.names[name]: name for name in file.types}
-    try:
-        found = file.footer.chunks(group.number, own)
-    except Broken:
-        return {}
-    return {own[name]: chunk for name, chunk in found.items()}
+            found = file.footer.chunks(group.number, own)
+        except Broken:
+            return {}
+        return {own[name]: chunk for name, chunk in found.items()}
 
 
 def _joined(parts: list[pa.Array]) -> pa.Array:
