@@ -78,14 +78,14 @@ def look_for_late(
 ) -> Iterator["Late"]:
     """Compare the log with what each settled month has read; yield the months with news.
 
-    Reads the footers of the whole log. Raises what `logfiles.find` and `late.look` raise.
+    Reads the footers of the whole log. Raises what `finding.find` and `late.look` raise.
     """
     from settlement import late
-    from settlement.scan import logfiles
+    from settlement.scan import finding
 
     opened = Book.open(book)
     if opened.settlements:
-        for found in late.look(opened, logfiles.find(logs, mapping(columns))):
+        for found in late.look(opened, finding.find(logs, mapping(columns))):
             messages.about(found.month)
             yield found
 

@@ -23,7 +23,7 @@ from settlement.columns import mapping
 from settlement.counting.digesting import digest, remember
 from settlement.month import UNITS_PER_SECOND, Month, months_from, zone_named
 from settlement.prices import PriceBook
-from settlement.scan import logfiles
+from settlement.scan import finding, logfiles
 from settlement.scan.cache import Cache, Damaged, Digests, Key, Writer, write_memo
 from settlement.scan.decoding import columns
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
@@ -120,7 +120,7 @@ def ingest(intake: Intake) -> Ingested:
         CannotWrite: there is no room; the book is untouched.
     """
     months = _months(intake)
-    log = logfiles.find(intake.logs, mapping(intake.columns))
+    log = finding.find(intake.logs, mapping(intake.columns))
     wanted: dict[Month, list[LogFile]] = {month: [] for month in months}
     for file in log.files:
         for month in _touched(log, file, intake, months):

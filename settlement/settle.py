@@ -59,7 +59,7 @@ from settlement.month import Month, instant_of, is_over, months_between, zone_na
 from settlement.operations import messages
 from settlement.prices import PriceBook
 from settlement.progress import Progress, Warn, silent, unheard, watched
-from settlement.scan import logfiles
+from settlement.scan import finding, logfiles
 from settlement.scan.decoding import touching
 from settlement.scan.logfiles import CallLog, InputFile
 from settlement.usage import KEPT_REJECTS, Counted
@@ -453,7 +453,7 @@ def _check_book(order: Order, book: Book) -> None:
 
 def _find(order: Order, journal: Journal) -> CallLog:
     with journal.stage("find"):
-        log = logfiles.find(order.logs, order.names)
+        log = finding.find(order.logs, order.names)
     journal.files, journal.file_rows, journal.file_bytes = len(log.files), log.rows, log.size
     said = f"{order.month}: {count_of(log.rows, 'row')} in {count_of(len(log.files), 'file')}"
     messages.detail(

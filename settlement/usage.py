@@ -164,7 +164,7 @@ def count(
     """Count the calls of a month that are charged, each request once (README, Rules).
 
     Args:
-        log: the call log, as `logfiles.find` found it.
+        log: the call log, as `finding.find` found it.
         period: the month's instants, in the billing zone.
         version: the rules in force.
         naive_zone: what timestamps without a zone mean; without it they are refused.

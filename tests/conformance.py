@@ -25,7 +25,8 @@ from settlement.columns import mapping
 from settlement.errors import BadInput, MissingInput, SettlementError
 from settlement.month import Month, Period
 from settlement.prices import PriceBook, Version
-from settlement.scan.logfiles import CallLog, find
+from settlement.scan.finding import find
+from settlement.scan.logfiles import CallLog
 from settlement.tables import ROWS
 from settlement.usage import Counted
 from tests import months, reference

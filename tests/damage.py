@@ -227,7 +227,7 @@ def _peak() -> int:
 
 def _counted(folder: str) -> dict[str, Any]:
     from settlement.errors import SettlementError
-    from settlement.scan.logfiles import find
+    from settlement.scan.finding import find
     from settlement.usage import count
     from tests.logs import PERIOD, VERSION
 

@@ -32,8 +32,9 @@ from settlement.month import Month
 from settlement.prices import PriceBook
 from settlement.scan import cache as cache_module
 from settlement.scan.cache import Cache, Digests, Entry, Key, Writer, write_memo
+from settlement.scan.finding import find
 from settlement.scan.hashing import Hash, hash_rows
-from settlement.scan.logfiles import CallLog, find
+from settlement.scan.logfiles import CallLog
 from settlement.scan.texts import Bytes, Lanes
 from settlement.usage import Counted, count
 from tests import months, small

@@ -16,7 +16,8 @@ from settlement.errors import BadInput
 from settlement.month import Month
 from settlement.prices import Version
 from settlement.scan import rows as rows_module
-from settlement.scan.logfiles import CallLog, LogFile, RowGroup, find
+from settlement.scan.finding import find
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.scan.names import Names
 from settlement.scan.rows import Coded, Unread
 from settlement.scan.stamps import Clock, Span

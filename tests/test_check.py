@@ -28,7 +28,7 @@ from settlement.contracts import Contracts
 from settlement.errors import SettlementError
 from settlement.month import Month
 from settlement.prices import PriceBook
-from settlement.scan import logfiles
+from settlement.scan import finding
 from settlement.settle import Order
 from tests import small_logs
 from tests.drawn import rows as drawn_rows
@@ -759,7 +759,7 @@ def test_a_forged_entry_is_not_said_of_the_months_after_it(book: Path) -> None:
 
 def again(world: Path, book: Path, place: str, **more: Any) -> tuple[str, ...]:
     settlement = Settlement.load(book / place)
-    log = logfiles.find(str(world / "logs"))
+    log = finding.find(str(world / "logs"))
     return tuple(map(str, recount.recount(settlement, log, threads=1, **more).found))
 
 
@@ -799,12 +799,12 @@ def test_a_recount_needs_the_files_that_were_read(world: Path, tmp_path: Path) -
     (logs / "2026-03.parquet").unlink()
     (logs / "2026-03-unknown.parquet").rename(logs / "moved.parquet")
     settlement = Settlement.load(world / "book" / ORDER[2])
-    found = recount.recount(settlement, logfiles.find(str(logs))).found
+    found = recount.recount(settlement, finding.find(str(logs))).found
     assert [each.what for each in found] == ["recount: '2026-03.parquet' is gone from the log"]
     shutil.copy(world / "logs" / "2026-03.parquet", logs)
-    assert recount.recount(settlement, logfiles.find(str(logs))).found == ()
+    assert recount.recount(settlement, finding.find(str(logs))).found == ()
     shutil.copy(logs / "2026-02.parquet", logs / "2026-03.parquet")
-    found = recount.recount(settlement, logfiles.find(str(logs))).found
+    found = recount.recount(settlement, finding.find(str(logs))).found
     assert [each.what for each in found] == [
         "recount: '2026-03.parquet' has other contents than then"
     ]

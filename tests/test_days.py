@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from settlement import days
 from settlement.month import Month
-from settlement.scan import logfiles
+from settlement.scan import finding
 from tests.drawn import rows
 from tests.logs import MONTH
 from tests.processes import Finished, Forks, holds_nothing
@@ -41,7 +41,7 @@ def write(
 
 
 def missing(folder: Path, naive: str | None = None, month: Month = MONTH) -> list[int]:
-    log = logfiles.find(str(folder))
+    log = finding.find(str(folder))
     naive_zone = ZoneInfo(naive) if naive else None
     found = days.missing(log, month, SHANGHAI, naive_zone, threads=2)
     assert all((day.year, day.month) == (month.year, month.number) for day in found)
@@ -103,7 +103,7 @@ def test_a_day_that_clocks_skip_is_not_missing(tmp_path: Path) -> None:
     assert len(month.days(samoa)) == 30
     stamps = [datetime(2011, 12, day, 12, tzinfo=samoa).astimezone(UTC) for day in (29, 31)]
     pq.write_table(pa.table({"timestamp": pa.array(stamps)}), tmp_path / "a.parquet")
-    assert days.missing(logfiles.find(str(tmp_path)), month, samoa) == ()
+    assert days.missing(finding.find(str(tmp_path)), month, samoa) == ()
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,7 +10,7 @@ import pytest
 
 from settlement.counting.keys import Keys
 from settlement.errors import BadInput
-from settlement.scan import footers, logfiles
+from settlement.scan import finding, footers
 from settlement.scan.footers import Broken, Encrypted, Footer, Stated
 from settlement.scan.thrift import struct
 from tests.damage import WRITERS, footer_start, sound
@@ -162,11 +162,11 @@ def test_more_rows_than_can_be_counted_are_refused(
     for name in ("a", "b"):
         write(tmp_path / f"{name}.parquet", [call(n) for n in range(3)])
     Keys(footers.MOST_ROWS).close()
-    monkeypatch.setattr(logfiles, "MOST_ROWS", 6)
-    assert logfiles.find(str(tmp_path)).rows == 6
-    monkeypatch.setattr(logfiles, "MOST_ROWS", 5)
+    monkeypatch.setattr(finding, "MOST_ROWS", 6)
+    assert finding.find(str(tmp_path)).rows == 6
+    monkeypatch.setattr(finding, "MOST_ROWS", 5)
     with pytest.raises(BadInput, match="has 6 rows, more than can be counted"):
-        logfiles.find(str(tmp_path))
+        finding.find(str(tmp_path))
     monkeypatch.setattr(footers, "MOST_ROWS", 2)
     with pytest.raises(Broken, match="its footer says that it has 3 rows"):
         of(tmp_path / "a.parquet")
@@ -251,5 +251,5 @@ def test_units_that_a_writer_changed_are_no_contradiction(
     instants = pa.array([0], pa.int64()).cast(pa.timestamp(unit, zone))
     path = tmp_path / "log.parquet"
     pq.write_table(pa.table({"timestamp": instants}), path, **form)
-    (file,) = logfiles.find(str(path)).files
+    (file,) = finding.find(str(path)).files
     assert file.types["timestamp"] == pq.read_schema(path).field("timestamp").type

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from settlement.errors import BadInput
-from settlement.scan.logfiles import find
+from settlement.scan.finding import find
 from settlement.spark.forms import Source, place
 from tests.logs import SCHEMA, VERSION, call, table, write
 

@@ -15,7 +15,7 @@ import pytest
 
 from settlement.errors import BadInput, MissingInput
 from settlement.scan import names, sizes
-from settlement.scan.logfiles import find
+from settlement.scan.finding import find
 from settlement.scan.thrift import struct
 from settlement.usage import count
 from tests.damage import counted_apart

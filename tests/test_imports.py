@@ -39,7 +39,10 @@ scan.pages
 counting.keys
 dedup
 scan.names scan.sizes
+scan.boundary scan.kinds
 scan.logfiles
+scan.opening
+scan.finding
 scan.decoding
 scan.cache scan.rows
 calls days spark.forms
@@ -152,7 +155,7 @@ from pathlib import Path
 from settlement import usage
 from settlement.month import Month
 from settlement.prices import PriceBook
-from settlement.scan.logfiles import find
+from settlement.scan.finding import find
 
 prices = PriceBook.parse(Path("data/price_book.toml").read_bytes())
 month = Month.parse("2026-01")

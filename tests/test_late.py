@@ -11,7 +11,7 @@ import pytest
 
 from settlement import inputs, late
 from settlement.book import Book
-from settlement.scan import logfiles
+from settlement.scan import finding
 from tests.processes import Finished, Forks
 from tests.small import write_month, write_world
 from tests.test_jobs import published, run_once, said
@@ -59,7 +59,7 @@ def add_late(world: Path, name: str = "late", month: int = 1, calls: int = 1) ->
 
 
 def news(world: Path) -> list[str]:
-    book, log = Book.open(world / "book"), logfiles.find(str(world / "logs"))
+    book, log = Book.open(world / "book"), finding.find(str(world / "logs"))
     return [str(each) for each in late.look(book, log)]
 
 

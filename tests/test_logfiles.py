@@ -14,8 +14,10 @@ import pytest
 
 from settlement.errors import BadInput, CannotRead, MissingInput, SettlementError
 from settlement.scan import decoding
+from settlement.scan.boundary import reading
 from settlement.scan.decoding import columns, touching
-from settlement.scan.logfiles import check, find, needed, reading
+from settlement.scan.finding import find
+from settlement.scan.logfiles import check, needed
 from settlement.usage import count
 from tests.logs import PERIOD, SCHEMA, START, VERSION, call, table, version, write
 

@@ -7,7 +7,7 @@ import pytest
 from settlement.counting import plan as module
 from settlement.counting.plan import Plan
 from settlement.scan.cache import Digests
-from settlement.scan.logfiles import find
+from settlement.scan.finding import find
 from settlement.scan.stamps import Clock
 from settlement.usage import count
 from tests.logs import PERIOD, VERSION, call, write

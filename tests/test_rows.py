@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from settlement.scan import rows
-from settlement.scan.logfiles import find
+from settlement.scan.finding import find
 from settlement.usage import count
 from tests.logs import PERIOD, VERSION, call, version, write
 

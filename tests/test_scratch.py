@@ -56,7 +56,7 @@ def test_a_missing_folder_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
 
 COUNT = """
 import resource, sys
-from settlement.scan.logfiles import find
+from settlement.scan.finding import find
 from settlement.usage import count
 from tests.logs import PERIOD, VERSION
 log = find(sys.argv[1])

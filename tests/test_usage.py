@@ -16,8 +16,8 @@ from settlement.calls import BUCKETS
 from settlement.counting import keys
 from settlement.errors import BadInput
 from settlement.scan import rows as rows_module
+from settlement.scan.finding import find
 from settlement.scan.hashing import hash_rows
-from settlement.scan.logfiles import find
 from settlement.scan.texts import Bytes, Lanes
 from settlement.tables import ROWS
 from settlement.usage import Counted, count

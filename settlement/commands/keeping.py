@@ -185,7 +185,7 @@ def _recount(
     from settlement.columns import mapping
     from settlement.progress import shown
     from settlement.recount import recount
-    from settlement.scan import logfiles
+    from settlement.scan import finding
 
     settlement = _to_recount(findings, month)
     named = shell.price_book(prices) if shell.was_typed("prices") else None
@@ -193,7 +193,7 @@ def _recount(
         named = settlement.price_book
     agreed = shell.contract_prices(contracts, prices, named) if contracts and named else None
     own = settlement.manifest["options"].get("columns") or {}
-    log = logfiles.find(logs, mapping(own.items()))
+    log = finding.find(logs, mapping(own.items()))
     with watched("recount"), shown(log.rows, log.size) as advance:
         return recount(
             settlement, log, prices=named, contracts=agreed, threads=threads, progress=advance

@@ -15,19 +15,10 @@ import pyarrow.parquet as pq
 
 from settlement.errors import BadInput
 from settlement.month import Period
+from settlement.scan.boundary import believing, lies, reading
 from settlement.scan.footers import Chunk, Stated
-from settlement.scan.logfiles import (
-    CallLog,
-    InputFile,
-    LogFile,
-    RowGroup,
-    believing,
-    check,
-    is_text,
-    lies,
-    plain_type,
-    reading,
-)
+from settlement.scan.kinds import is_text, plain_type
+from settlement.scan.logfiles import CallLog, InputFile, LogFile, RowGroup, check
 from settlement.scan.pages import LARGE
 from settlement.scan.sizes import (
     AT_ONCE,

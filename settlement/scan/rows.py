@@ -21,19 +21,13 @@ import pyarrow as pa
 from settlement.errors import BadInput
 from settlement.scan import texts
 from settlement.scan.arrays import integers, strings, to_numpy
+from settlement.scan.boundary import reading
 from settlement.scan.decoding import columns, read_stamps
 from settlement.scan.footers import Broken, Chunk
 from settlement.scan.hashing import Hash, hash_rows, hash_texts
 from settlement.scan.headers import Unusual
-from settlement.scan.logfiles import (
-    CallLog,
-    LogFile,
-    RowGroup,
-    is_binary,
-    is_text,
-    plain_type,
-    reading,
-)
+from settlement.scan.kinds import is_binary, is_text, plain_type
+from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.scan.names import Names, Overlong
 from settlement.scan.pages import LARGE, Pages, Part, Piece, Room
 from settlement.scan.stamps import Clock, Stamps, since

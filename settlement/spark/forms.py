@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from settlement.errors import BadConfig, BadInput
 from settlement.prices import Version
-from settlement.scan.logfiles import CallLog, LogFile, is_text, needed, plain_type
+from settlement.scan.kinds import is_text, plain_type
+from settlement.scan.logfiles import CallLog, LogFile, needed
 
 
 @dataclass(frozen=True)

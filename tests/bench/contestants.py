@@ -91,11 +91,11 @@ def settlement(work: Work, clock: Clock) -> "pa.Table":
 
     lean.start()
     from settlement import usage
-    from settlement.scan import logfiles
+    from settlement.scan import finding
 
     version, period = work.version, work.period
     with clock:
-        counted = usage.count(logfiles.find(str(work.log)), period, version, threads=THREADS)
+        counted = usage.count(finding.find(str(work.log)), period, version, threads=THREADS)
     clock.told |= {"rows": counted.rows, "lines": len(counted.calls)}
     return counted.calls
 

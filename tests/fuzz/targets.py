@@ -22,7 +22,7 @@ from settlement.month import Month
 from settlement.operations import config
 from settlement.operations.settings import SETTINGS
 from settlement.prices import PriceBook, falls
-from settlement.scan import logfiles
+from settlement.scan import boundary, finding, logfiles
 from settlement.scan.footers import MAGIC, Broken, read
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -75,11 +75,11 @@ def footers(raw: bytes, folder: Path) -> bool:
     room = MAGIC.ljust(ROOM, b"\0")
     path.write_bytes(room + raw + len(raw).to_bytes(4, "little") + MAGIC)
     try:
-        log = logfiles.find(str(path))
+        log = finding.find(str(path))
         logfiles.check(log.files, COLUMNS, ZoneInfo("UTC"))
         (file,) = log.files
         for group in file.groups:
-            with logfiles.reading(file.name):
+            with boundary.reading(file.name):
                 alone = pq.read_metadata(pa.BufferReader(file.footer.of_groups(group.number)))
             assert (alone.num_rows, alone.num_row_groups) == (group.rows, 1)
     except BadInput as refusal:
