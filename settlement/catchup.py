@@ -22,8 +22,9 @@ from settlement.words import count_of
 if TYPE_CHECKING:
     from settlement.ingest import Ingested
     from settlement.late import Late
+    from settlement.order import Order
     from settlement.prices import PriceBook
-    from settlement.settle import Done, Order
+    from settlement.settle import Done
 
 Run = Callable[["Order", Progress, Warn], "Done"]
 """Settles a month: `settle.run`, or what watches it."""

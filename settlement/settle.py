@@ -7,28 +7,18 @@ draft, and only then acted upon, by one publication. ``run`` and ``plan`` share 
 last step, so a plan shows what a run would publish.
 """
 
-import os
 import shlex
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
-from fractions import Fraction
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 import pyarrow as pa
 
 from settlement import (
     changes,
-    days,
     frames,
     gates,
-    ingest,
+    gathering,
     invoicing,
     late,
     laws,
@@ -37,168 +27,28 @@ from settlement import (
     publish,
     repricing,
     tables,
-    usage,
     whatif,
 )
 from settlement.book import Book, Settlement, is_folder
-from settlement.buckets import in_month, rejected
-from settlement.columns import mapping, renamed
-from settlement.contracts import Contracts, Terms
 from settlement.draft import Draft
 from settlement.errors import (
     BadConfig,
     BadInput,
-    MissingInput,
     OtherOutcome,
     StoppedForReview,
     WrongUsage,
 )
-from settlement.gates import Before, Limits
+from settlement.gates import Before
+from settlement.journal import Journal
 from settlement.laws import Statement
-from settlement.month import Month, instant_of, is_over, months_between, zone_named
+from settlement.month import is_over, months_between
 from settlement.operations import messages
-from settlement.prices import PriceBook
-from settlement.progress import Progress, Warn, silent, unheard, watched
-from settlement.scan import finding, logfiles
+from settlement.order import Order
+from settlement.progress import Progress, Warn, silent, unheard
 from settlement.scan.decoding import touching
 from settlement.scan.logfiles import CallLog, InputFile
-from settlement.usage import KEPT_REJECTS, Counted
+from settlement.usage import Counted
 from settlement.whatif import Effect
-from settlement.words import count_of
-
-SHOWN_REJECTS = 10
-"""How many rejected rows a refusal shows."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to settle, from which log, into which book, and under which conditions.
-
-    ``max_rejects`` is the largest share of the month's rows that may be rejected;
-    ``naive_timestamps`` says in which zone timestamps without one were written, and
-    ``columns`` what the log calls its columns (see `columns.mapping`); ``now`` is
-    the instant taken for the present, ``now_set`` whether it was given instead of the clock.
-    ``revise`` states a settled month anew, for a ``reason``. ``require_days`` refuses a month
-    with a day without rows between days that have some.
-
-    The limits (see `gates.Limits`) stop a run before it publishes what nobody expects;
-    ``approve`` is the digest of the very figures that are to be published all the same, and
-    ``given`` the options with which a person gives this order again.
-
-    ``engine`` says what counts: ``local``, or ``spark`` on the cluster ``master`` with the
-    settings ``conf`` (see `cluster.Cluster`). The outcome is the same.
-    """
-
-    month: Month
-    logs: str
-    book: Path
-    prices: PriceBook
-    now: datetime
-    now_set: bool = False
-    naive_timestamps: str | None = None
-    columns: tuple[tuple[str, str], ...] = ()
-    max_rejects: Fraction = Fraction(1, 10_000)
-    allow_empty: bool = False
-    allow_gap: bool = False
-    threads: int | None = None
-    revise: bool = False
-    reason: str | None = None
-    require_days: bool = False
-    limit_total: Fraction | None = None
-    limit_account: tuple[Fraction, int] | None = None
-    limit_items: bool = False
-    limit_rejects: Fraction | None = None
-    limit_adjustments: int | None = None
-    approve: str | None = None
-    given: str = ""
-    contracts: Contracts | None = None
-    engine: str = "local"
-    master: str | None = None
-    conf: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse settings of a cluster that would silently be left unused."""
-        if self.engine == "local" and (self.master or self.conf):
-            raise WrongUsage("--master and --conf go with --engine spark")
-
-    @property
-    def limits(self) -> Limits:
-        """What is published without a person who has seen it."""
-        return Limits(
-            self.limit_total,
-            self.limit_account,
-            self.limit_items,
-            self.limit_rejects,
-            self.limit_adjustments,
-        )
-
-    @property
-    def naive_zone(self) -> ZoneInfo | None:
-        """The zone of timestamps that have none."""
-        return zone_named(self.naive_timestamps) if self.naive_timestamps else None
-
-    @cached_property
-    def names(self) -> Mapping[str, str]:
-        """The log's own name of every column; raises `BadConfig` where two have one."""
-        return mapping(self.columns)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the manifest records of the conditions that can change an outcome."""
-        own = renamed(self.names)
-        return {"naive_timestamps": self.naive_timestamps} | ({"columns": own} if own else {})
-
-    @cached_property
-    def terms(self) -> Terms | None:
-        """What the contracts say in the month; raises `BadInput` where their file is wrong."""
-        return self.contracts.in_force(self.month) if self.contracts else None
-
-    @property
-    def recorded(self) -> dict[str, Any]:
-        """What the manifest records under ``options``.
-
-        Beside the options, where they apply: the instant that stood in for the clock, why a
-        month is revised, the digests of the contracts file and of its terms in the month.
-        """
-        now = {"now": instant_of(self.now)} if self.now_set else {}
-        reason = {"reason": self.reason} if self.revise else {}
-        return self.options | now | reason | self._contracts_recorded
-
-    @property
-    def _contracts_recorded(self) -> dict[str, str | None]:
-        if not self.contracts or not self.terms:
-            return {}
-        return {"contracts_sha256": self.contracts.digest, "terms_sha256": self.terms.digest}
-
-    def again(self, command: str, *more: str) -> str:
-        """Spell a command that takes this order again, with more options behind it."""
-        return " ".join(filter(None, ["settle", command, str(self.month), self.given, *more]))
-
-
-@dataclass
-class Journal:
-    """What a run has come to so far, also where it is refused half-way.
-
-    Seconds per stage, in the order in which they were entered; files, rows and bytes of the log;
-    and, once it is counted, how many rows are in each bucket.
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    files: int = 0
-    file_rows: int = 0
-    file_bytes: int = 0
-    rows: dict[str, int] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage, and let it be said that it is on."""
-        began = time.perf_counter()
-        try:
-            with watched(name):
-                yield
-        finally:
-            passed = time.perf_counter() - began
-            self.seconds[name] = self.seconds.get(name, 0.0) + passed
 
 
 @dataclass(frozen=True)
@@ -265,7 +115,7 @@ def _settle(order: Order, progress: Progress, warn: Warn, journal: Journal) -> D
     _check_book(order, book)
     if order.revise:
         book.settlement(order.month, order.given)
-    log = _find(order, journal)
+    log = gathering.find(order, journal)
     if order.month in book.months and not order.revise:
         # Nothing will be published, so the book need not be held, nor even be writable.
         return _again(order, book, log, journal, progress, warn)
@@ -277,8 +127,8 @@ def _settle(order: Order, progress: Progress, warn: Warn, journal: Journal) -> D
         _check_book(order, book)
         if standing and _is_unchanged(order, log, standing, journal):
             return Done("settled already", standing, journal.seconds, log.skipped)
-        _warn_of_gone(standing, log, warn)
-        draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
+        gathering.warn_of_gone(standing, log, warn)
+        draft = _decide(order, book, gathering.count(order, log, journal, progress, warn), journal)
         if standing and not changes.differs(draft, standing, book):
             return _same(order, draft, standing, journal, log)
         with journal.stage("review"):
@@ -295,8 +145,8 @@ def _again(
     standing = book.months[order.month]
     if _is_unchanged(order, log, standing, journal):
         return Done("settled already", standing, journal.seconds, log.skipped)
-    _warn_of_gone(standing, log, warn)
-    draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
+    gathering.warn_of_gone(standing, log, warn)
+    draft = _decide(order, book, gathering.count(order, log, journal, progress, warn), journal)
     difference = changes.difference(draft, standing, book)
     if difference:
         raise _other_outcome(order, standing, difference)
@@ -319,10 +169,10 @@ def plan(order: Order, progress: Progress = silent, warn: Warn = unheard) -> Pla
     if order.revise:
         book.settlement(order.month, order.given)
     _check_book(order, book)
-    log = _find(order, journal)
+    log = gathering.find(order, journal)
     standing = book.months.get(order.month)
-    _warn_of_gone(standing, log, warn)
-    draft = _decide(order, book, _count(order, log, journal, progress, warn), journal)
+    gathering.warn_of_gone(standing, log, warn)
+    draft = _decide(order, book, gathering.count(order, log, journal, progress, warn), journal)
     return _planned(order, draft, book, journal, log.skipped)
 
 
@@ -449,114 +299,6 @@ def _check_book(order: Order, book: Book) -> None:
                 where=str(order.month),
                 cure=f"settle {missing[0]} first, or pass --allow-gap",
             )
-
-
-def _find(order: Order, journal: Journal) -> CallLog:
-    with journal.stage("find"):
-        log = finding.find(order.logs, order.names)
-    journal.files, journal.file_rows, journal.file_bytes = len(log.files), log.rows, log.size
-    said = f"{order.month}: {count_of(log.rows, 'row')} in {count_of(len(log.files), 'file')}"
-    messages.detail(
-        f"{said}, {log.size:,} bytes", files=len(log.files), rows=log.rows, bytes=log.size
-    )
-    return log
-
-
-def _counter(order: Order, log: CallLog) -> Callable[..., Counted]:
-    """Return what counts: this machine, with what it has digested before, or a cluster."""
-    if order.engine == "local":
-        digests = ingest.digests(order.book, log, order.month, order.prices, order.naive_zone)
-        known = len(digests.entries)
-        said = f"{order.month}: {known:,} of {count_of(len(log.files), 'file')} digested already"
-        messages.detail(said, digested=known)
-        return partial(usage.count, threads=order.threads, digests=digests)
-    from settlement.spark import engine as spark
-    from settlement.spark.cluster import Cluster
-
-    return partial(spark.count, cluster=Cluster.of(order.master, order.conf))
-
-
-def _count(order: Order, log: CallLog, journal: Journal, progress: Progress, warn: Warn) -> Counted:
-    """Count the month's calls, and refuse an empty month and too many rejects."""
-    version = order.prices.version_for(order.month)
-    if order.contracts:
-        with journal.stage("contracts"):
-            order.contracts.in_force(order.month)  # refused here, before the log is read
-    with journal.stage("days"):
-        _check_days(order, log, warn)
-    with journal.stage("count"), progress(log.rows, log.size) as advance:
-        counted = _counter(order, log)(
-            log,
-            order.month.period(order.prices.zone),
-            version,
-            naive_zone=order.naive_zone,
-            keep_rejects=max(int(order.max_rejects * log.rows), KEPT_REJECTS),
-            progress=advance,
-        )
-    journal.rows = rows = counted.rows
-    if not in_month(rows) and not order.allow_empty:
-        raise MissingInput(
-            f"no call in {order.month} among {count_of(rows['read'], 'row')}",
-            where=order.logs,
-            cure="check the path; if nobody called, pass --allow-empty",
-        )
-    if rejected(rows) > order.max_rejects * in_month(rows):
-        raise _too_many_rejects(order, counted)
-    if counted.rejected > len(counted.rejects):
-        raise BadInput(
-            f"{counted.rejected:,} rows are rejected, more than can be kept",
-            where=order.logs,
-            cure="mend the log, or move those files out of it",
-        )
-    return counted
-
-
-def _check_days(order: Order, log: CallLog, warn: Warn) -> None:
-    """Warn of days without a row between days that have some; refuse them where required."""
-    version, zone = order.prices.version_for(order.month), order.prices.zone
-    logfiles.check(log.files, logfiles.needed(version), order.naive_zone)
-    threads = order.threads or os.cpu_count() or 1
-    empty = days.missing(log, order.month, zone, order.naive_zone, threads)
-    if not empty:
-        return
-    what = f"no row on {days.said(empty)}, between days that have some"
-    if order.require_days:
-        raise BadInput(
-            what,
-            where=f"{order.logs}, {order.month}",
-            cure="bring those calls, or settle without --require-days if there were none",
-        )
-    warn(f"{order.month}: {what} ({order.prices.timezone})")
-
-
-def _warn_of_gone(standing: Settlement | None, log: CallLog, warn: Warn) -> None:
-    """Name the files that the standing settlement was made from and that are gone."""
-    gone = late.gone(standing, log) if standing else ()
-    if standing and gone:
-        warn(f"{standing.name} was made from files that are gone: {late.named(gone)}")
-
-
-def _too_many_rejects(order: Order, counted: Counted) -> BadInput:
-    rows = counted.rows
-    reasons = {name: count for name, count in rows.items() if name.startswith("rejected.")}
-    timeless = reasons.pop("rejected.missing_timestamp")
-    said = ", ".join(f"{count:,} {name}" for name, count in reasons.items())
-    if timeless:
-        said += f"; besides, {timeless:,} rejected.missing_timestamp, of no known month"
-    first = counted.rejected_rows.slice(0, SHOWN_REJECTS).to_pylist()
-    return BadInput(
-        gates.rejected_of(rows, f"rows of {order.month}"),
-        where=order.logs,
-        cure=f"mend the log, or allow more than {float(order.max_rejects)} by --max-rejects",
-        details=[said, *map(_reject_shown, first)],
-    )
-
-
-def _reject_shown(row: Mapping[str, Any]) -> str:
-    """Say where a rejected row lies, why it is one, and what it has."""
-    names = ("request_id", "account_id", "interface", "timestamp")
-    cells = [f"{name} {'null' if row[name] is None else repr(row[name])}" for name in names]
-    return f"{row['file']} row {row['row']}: {row['reason']} ({', '.join(cells)})"
 
 
 def _decide(order: Order, book: Book, counted: Counted, journal: Journal) -> Draft:

@@ -18,8 +18,8 @@ from settlement.book import Book, Settlement, digest_of
 from settlement.check import check
 from settlement.errors import BadInput, CannotRead, CannotWrite
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Order
 from tests.processes import Forks
 
 DATA = Path(__file__).parent.parent / "data"

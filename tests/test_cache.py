@@ -29,6 +29,7 @@ from settlement.counting.finder import Finder
 from settlement.errors import BadInput, BookHeld
 from settlement.ingest import Intake, ingest
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
 from settlement.scan import cache as cache_module
 from settlement.scan.cache import Cache, Digests, Entry, Key, Writer, write_memo
@@ -367,9 +368,7 @@ def test_a_settled_month_is_digested_only_if_asked(tmp_path: Path) -> None:
     world = small.write_world(tmp_path, "2026-01", "2026-02", "2026-03")
     ingest(intake(world))
     plain = intake(world)
-    settle.run(
-        settle.Order(Month(2026, 1), plain.logs, plain.book, plain.prices, NOW, allow_gap=True)
-    )
+    settle.run(Order(Month(2026, 1), plain.logs, plain.book, plain.prices, NOW, allow_gap=True))
     assert [(done.kept, done.removed) for done in [ingest(intake(world))]] == [(2, 1)]
     assert len(ingest(intake(world, "2026-01")).digested) == 1
     assert ingest(intake(world, "2026-01")).kept == 1
@@ -426,7 +425,7 @@ def test_only_one_ingest_at_a_time_and_a_run_does_not_wait(tmp_path: Path) -> No
     with Cache(world / "book").held():
         with pytest.raises(BookHeld, match="another ingest"):
             ingest(plain)
-        settle.run(settle.Order(Month(2026, 1), plain.logs, plain.book, plain.prices, NOW))
+        settle.run(Order(Month(2026, 1), plain.logs, plain.book, plain.prices, NOW))
 
 
 def test_a_log_that_is_refused_leaves_no_book(tmp_path: Path) -> None:
@@ -462,7 +461,7 @@ def test_a_full_disk_is_one_line_and_the_book_stays(tmp_path: Path) -> None:
 def test_a_killed_ingest_leaves_nothing_that_a_run_would_believe(tmp_path: Path) -> None:
     world = small.write_world(tmp_path, *(f"2025-{n:02d}" for n in range(1, 13)), "2026-01")
     plain = intake(world)
-    order = settle.Order(Month(2026, 1), plain.logs, tmp_path / "cold", plain.prices, NOW)
+    order = Order(Month(2026, 1), plain.logs, tmp_path / "cold", plain.prices, NOW)
     settle.run(order)
     choice = random.Random(7)
     began = time.monotonic()

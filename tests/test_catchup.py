@@ -10,8 +10,8 @@ from settlement.book import Book, Settlement
 from settlement.catchup import catch_up, due
 from settlement.errors import MissingInput
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Order
 from tests.drawn import rows
 from tests.small import PRICE_BOOK, write_world
 

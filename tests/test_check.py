@@ -27,9 +27,9 @@ from settlement.book import MANIFEST, MANIFEST_KEYS, Settlement, digest_of, rend
 from settlement.contracts import Contracts
 from settlement.errors import SettlementError
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
 from settlement.scan import finding
-from settlement.settle import Order
 from tests import small_logs
 from tests.drawn import rows as drawn_rows
 

@@ -32,8 +32,8 @@ from settlement.book import Book
 from settlement.check import check
 from settlement.errors import CannotWrite, OtherOutcome, WrongUsage
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Order
 from tests import reference
 from tests.reference import SECOND, Call, Invoice, Line
 

@@ -62,7 +62,8 @@ changes exports publish gates
 check recount
 show.explain show.pricelist diff whatif
 show.accounts show.diffs
-ingest
+ingest order journal
+gathering
 settle
 operations.attempts
 operations.metrics operations.hooks

@@ -20,8 +20,8 @@ from settlement import settle as settling
 from settlement.book import Book
 from settlement.check import check
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Order
 from tests import small_logs
 from tests.processes import ROOT, start, tables_of
 

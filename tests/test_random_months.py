@@ -16,9 +16,9 @@ from settlement import settle, tables
 from settlement.book import Book
 from settlement.check import check
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
 from settlement.scan import rows
-from settlement.settle import Order
 from tests import months, reference
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

@@ -16,8 +16,9 @@ from settlement.book import Book
 from settlement.check import check
 from settlement.ledger import HOLDS
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Done, Order
+from settlement.settle import Done
 from settlement.tables import ADJUSTMENTS, ENTRIES
 from tests import small_logs
 from tests.drawn import drawn, rows

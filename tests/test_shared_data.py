@@ -23,8 +23,9 @@ import pytest
 
 from settlement.check import check
 from settlement.month import Month, months_between
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Done, Order, run
+from settlement.settle import Done, run
 from tests.processes import ROOT, tables_of
 
 DATA = Path(os.environ.get("SETTLEMENT_SHARED_DATA", ROOT.parent / "shared" / "data"))

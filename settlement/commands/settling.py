@@ -13,7 +13,8 @@ from settlement.report import seconds, summary
 from settlement.words import count_of
 
 if TYPE_CHECKING:
-    from settlement.settle import Done, Order
+    from settlement.order import Order
+    from settlement.settle import Done
 
 _months = click.argument(
     "month",
@@ -231,7 +232,7 @@ def plan(month: Month | None, what_if: bool, as_json: bool, **options: Any) -> N
 
 def _order(month: Month | None, prices: Path, contracts: Path | None, **options: Any) -> "Order":
     """Gather what `run` and `plan` need: price book, contracts, the month, the clock."""
-    from settlement.settle import Order
+    from settlement.order import Order
 
     price_book = shell.price_book(prices)
     return Order(

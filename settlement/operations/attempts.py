@@ -39,8 +39,9 @@ from settlement.errors import (
 from settlement.operations import messages, redaction
 
 if TYPE_CHECKING:
+    from settlement.journal import Journal
     from settlement.progress import Warn
-    from settlement.settle import Done, Journal
+    from settlement.settle import Done
 
 KEPT = 1000
 """How many reports a book keeps, the newest."""

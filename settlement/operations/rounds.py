@@ -20,7 +20,7 @@ from settlement.progress import shown, watched
 
 if TYPE_CHECKING:
     from settlement.late import Late
-    from settlement.settle import Order
+    from settlement.order import Order
 
 OrderOf = Callable[[Month], "Order"]
 """Gives what to settle a month with."""
@@ -29,7 +29,7 @@ OrderOf = Callable[[Month], "Order"]
 def go_round(watch: Watch, stopping: Callable[[], bool] = bool, **conditions: Any) -> Iterator[str]:
     """Settle every month that is over and not settled, oldest first; look for late calls.
 
-    The conditions are those of `settle.Order`, and ``first_month`` and ``auto_revise_below``;
+    The conditions are those of `order.Order`, and ``first_month`` and ``auto_revise_below``;
     the watch tells whoever is to be told. Yields a line for each month settled and each
     settled month that the log has news of; warnings are said at once. Once ``stopping`` tells
     so, the month under way is finished and nothing more is begun. A month is left alone before
@@ -56,7 +56,7 @@ def _go_round(
     conditions["contracts"] = shell.contract_prices(contracts, prices, price_book)
 
     def order_of(month: Month) -> "Order":
-        from settlement.settle import Order
+        from settlement.order import Order
 
         return Order(month, logs, book, price_book, now, shell.now_set(), given=given, **conditions)
 

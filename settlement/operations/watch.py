@@ -12,13 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from settlement.journal import Journal
 from settlement.operations import metrics
 from settlement.operations.attempts import Attempt, Report
 from settlement.operations.hooks import Hooks
 from settlement.progress import Progress, Warn, silent, unheard
 
 if TYPE_CHECKING:
-    from settlement.settle import Done, Order
+    from settlement.order import Order
+    from settlement.settle import Done
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Watch:
         """Settle a month as `settle.run` does, and tell what it came to."""
         from settlement import settle
 
-        journal = settle.Journal()
+        journal = Journal()
         attempt = Attempt(self._book, order.month, self._options, self._warn)
         try:
             attempt.begin()  # a signal may come in here

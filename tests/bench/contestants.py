@@ -206,6 +206,7 @@ def _settling(work: Work, calls: "pa.Table") -> Callable[[Month], None]:
 
     from settlement import settle, tables
     from settlement import usage as seam
+    from settlement.order import Order
 
     log = work.log / "log.parquet"
     kinds = dict.fromkeys(work.columns, pa.string()) | {"timestamp": pa.timestamp("us", "UTC")}
@@ -215,7 +216,7 @@ def _settling(work: Work, calls: "pa.Table") -> Callable[[Month], None]:
     none = tables.REJECTS.counted.empty_table()
 
     def run(month: Month) -> None:
-        order = settle.Order(month, str(log), work.log / "book", work.prices, datetime.now(UTC))
+        order = Order(month, str(log), work.log / "book", work.prices, datetime.now(UTC))
         with patch.object(seam, "count", lambda *_, **__: seam.Counted(calls, rows, none, (), 0)):
             settle.run(order)
 

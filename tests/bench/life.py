@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 
 from settlement import settle
 from settlement.month import Month, months_from
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Order
 from tests.processes import PROGRAM, ROOT, environment
 
 FIRST = Month(2016, 1)

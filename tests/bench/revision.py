@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from settlement import frames, settle, tables, usage
 from settlement.month import Month
+from settlement.order import Order
 from settlement.prices import PriceBook
-from settlement.settle import Order
 from settlement.usage import Counted
 from tests.processes import ROOT
 from tests.small import write_month
