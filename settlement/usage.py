@@ -38,9 +38,11 @@ What was done before
 --------------------
 Files that were digested earlier (`counting.digesting`) are not read: an entry of the cache brings
 the same counts, calls, keys and notes. Nor are their rows compared with each other again, if a
-memo of the month names the suspects among them; it also has their ids and instants. Other suspects
-are read from the log, unless the other halves of their hashes show that their ids differ. What
-turns out damaged is not used, and the count begins again without it.
+memo of the month tells what they charged too much. Only ids that come in other files too are
+looked at: what their rows charge too much by themselves is in the memo, and is taken back; what
+they charge too much together with the new ones is taken off. All suspects are read from the log,
+unless the other halves of their hashes show that their ids differ. What turns out damaged is not
+used, and the count begins again without it.
 """
 
 import os
@@ -206,12 +208,11 @@ def _counted(
         plan,
         keep_rejects=keep_rejects,
         progress=progress,
-        memo=digests.memo,
         keeps_rests=bool(plan.known) or is_crowded(plan.positions),
     )
     with closing(reading):
         reading.run()
-        repetitions = Repetitions(asked, plan, reading, digests.memo)
+        repetitions = Repetitions(asked, plan, reading)
         if asked.rules.version.deduplicate:
             repetitions.take_off()
     check_unchanged(asked.log)

@@ -46,7 +46,7 @@ scan.finding
 scan.decoding
 scan.cache scan.rows
 calls days spark.forms
-counting.rejects counting.tally counting.notes counting.memos counting.plan
+counting.rejects counting.tally counting.notes counting.plan
 counting.reading
 counting.repetitions
 counting.digesting usage

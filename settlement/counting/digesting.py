@@ -1,11 +1,11 @@
 """Counting what is there already, for the cache: an entry of one file, the memo of many.
 
 `digest` reads a file as a count would, and writes down what came of it. `remember` counts the
-month so far from entries, and writes down which rows had to be looked at twice.
+month so far from entries, and writes down what their rows charged too much.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from settlement.calls import Rules
-from settlement.counting.memos import Memos
 from settlement.counting.plan import Plan, Question
 from settlement.counting.reading import Reading
 from settlement.counting.rejects import KEPT
@@ -22,11 +21,10 @@ from settlement.counting.repetitions import Repetitions
 from settlement.month import Period
 from settlement.prices import Version
 from settlement.scan import cache
-from settlement.scan.cache import Digests, Entry, Table, Writer
+from settlement.scan.cache import Digests, Lost, Writer
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, check, check_unchanged
 from settlement.scan.stamps import Clock
-from settlement.scan.texts import Lanes
 
 _CELLS = (1 << 32) - 1
 """Entries have room for numbers up to this."""
@@ -97,23 +95,23 @@ def remember(
     period: Period,
     version: Version,
     digests: Digests,
-    writer: Callable[[Iterable[tuple[Entry, Table]], Callable[[Lanes], Lanes]], None],
+    write: Callable[[Lost], None],
     *,
     naive_zone: ZoneInfo | None = None,
     threads: int | None = None,
     hashed: Hash = hash_rows,
 ) -> None:
-    """Count what entries tell, and write down in a memo which rows were looked at twice.
+    """Count what entries tell, and write down in a memo what was charged too much.
 
-    ``log`` is of files with entries alone, and ``writer`` is given what the memo is to have
+    ``log`` is of files with entries alone; ``write`` is given what the memo is to have
     (`cache.write_memo`). Raises what `usage.count` raises, and `cache.Damaged`.
     """
     rules, clock = Rules(version), Clock(period, naive_zone)
     asked = Question(log, rules, clock, hashed, threads or os.cpu_count() or 1)
     plan = Plan.of(log, clock, digests)
-    with closing(Memos()) as memos:
-        with closing(Reading(asked, plan, keep_rejects=0, memo=digests.memo)) as reading:
-            reading.run()
-            Repetitions(asked, plan, reading, digests.memo, memos).take_off()
+    with closing(Reading(asked, plan, keep_rejects=0, keeps_rests=True)) as reading:
+        reading.run()
+        repetitions = Repetitions(asked, plan, reading, keeps_lost=True)
+        repetitions.take_off()
         check_unchanged(log)
-        writer(memos.tables(digests), lambda ids: hashed(np.ascontiguousarray(ids).view(np.uint8)))
+        write(repetitions.lost())

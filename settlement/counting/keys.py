@@ -16,8 +16,8 @@ row lies, so suspects are looked at again, and `dedup` decides about them by the
 hash may be as bad as it likes; it costs time, never truth.
 
 Rows that were compared with each other before, in an earlier count, need not be again. They
-come by a door of their own (`take_over`), and so do those of them that were suspects then
-(`know`). They are only searched for hashes of new rows, which is far cheaper.
+come by a door of their own (`take_over`, `borrow`), and are only searched for hashes of new
+rows, which is far cheaper.
 """
 
 import threading
@@ -311,7 +311,6 @@ class Keys:
             raise OverflowError(f"{rows} rows are more than positions can tell apart")
         self._hash_bits = np.uint64(_ALL << self._bits & _ALL)
         self._new, self._compared = _Shelf(_ROOM), _Shelf()
-        self._known: list[Lanes] = []
 
     def close(self) -> None:
         """Give the disk space back."""
@@ -353,10 +352,6 @@ class Keys:
 
     def _moved(self, position_bits: int, first: int) -> _Moved:
         return _Moved(self._hash_bits, np.uint64((1 << position_bits) - 1), np.uint64(first))
-
-    def know(self, hashes: Lanes, positions: Ints) -> None:
-        """Name rows that were suspects when those that are compared were so."""
-        self._known.append(hashes & self._hash_bits | positions.view(np.uint64))
 
     @property
     def position_bits(self) -> int:
@@ -414,37 +409,29 @@ class Keys:
         """
         self._new.flush()
         self._compared.flush()
-        known = np.concatenate([np.empty(0, np.uint64), *self._known])
-        known = known.take(_by_partition(known))
-        bounds = _bounds(known)
         new = self._new.sizes()
-        sizes = new + np.diff(bounds) + self._compared.sizes() // _PICKED
+        sizes = new + self._compared.sizes() // _PICKED
         finders = SimpleQueue[Finder]()
         for _ in range(threads):
             finders.put(Finder(self._bits))
 
         def groups_of(partitions: range, _: threading.Event) -> tuple[Ints, Ints]:
             finder = finders.get()
-            own = known[bounds[partitions.start] : bounds[partitions.stop]]
             try:
                 count = int(new[partitions.start : partitions.stop].sum())
-                return self._groups_of(partitions, count, finder, own)
+                return self._groups_of(partitions, count, finder)
             finally:  # where this fails, too, whoever comes next would wait for ever
                 finders.put(finder)
 
         yield from in_parallel(groups_of, _parts(sizes, together), threads)
 
-    def _groups_of(
-        self, partitions: range, new: int, finder: Finder, known: Lanes
-    ) -> tuple[Ints, Ints]:
-        """Look for equal hashes among new keys, known suspects, and what may be like a new key."""
+    def _groups_of(self, partitions: range, new: int, finder: Finder) -> tuple[Ints, Ints]:
+        """Look for equal hashes among new keys and those that may be like a new one."""
         keys = finder.room(new)
         self._new.read(partitions, keys)
         if new and not self._compared.is_empty:
             like = finder.like(keys, partitions, self._compared.picked)
             keys = np.concatenate([keys, *like])
-        if len(known):
-            keys = np.concatenate([keys, known])
         return finder.groups(keys)
 
     def _packed(self, lot: list[tuple[Ints, Ints]]) -> Suspects:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from settlement.calls import Rules
 from settlement.scan import rows
-from settlement.scan.cache import Digests, Entry
+from settlement.scan.cache import Digests, Entry, Memo
 from settlement.scan.hashing import Hash
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
 from settlement.scan.stamps import Clock
@@ -35,12 +35,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Task:
-    """A row group, and the position of its first row; its file's entry if it has one."""
+    """A row group, and the position of its first row; its file's entry if it has one.
+
+    Rows of all that are ``compared`` were compared with each other when digested.
+    """
 
     file: LogFile
     group: RowGroup
     position: int
     entry: Entry | None = None
+    compared: bool = False
 
     def rows(self, positions: Ints) -> Ints:
         """Return which rows of the file lie at positions."""
@@ -49,10 +53,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Known:
-    """A file with an entry, and the position of its first row.
-
-    Rows of all files that are ``compared`` were compared with each other when digested.
-    """
+    """A file with an entry, and the position of its first row; ``compared`` as of a `Task`."""
 
     file: LogFile
     entry: Entry
@@ -69,32 +70,36 @@ class Plan:
         known: the files whose entries are taken over.
         outside: row groups that lie outside the month, of files without an entry.
         positions: every position is below this.
+        memo: what the rows that are compared charged too much among each other.
     """
 
     tasks: tuple[Task, ...]
     known: tuple[Known, ...]
     outside: tuple[RowGroup, ...]
     positions: int
+    memo: Memo | None = None
 
     @classmethod
     def of(cls, log: CallLog, clock: Clock, digests: Digests, *, in_place: bool = False) -> "Plan":
         """Plan a count; positions are rows of the file where there is an entry or ``in_place``."""
+        own = digests.of(log.files)
         tasks, known, outside, position = [], [], [], 0
         for file in log.files:
-            entry, first = digests.entries.get(file.name), position
+            entry, first = own.entries.get(file.name), position
+            compared = entry is not None and own.is_compared(entry)
             for group in file.groups:
                 if clock.excludes(file.types["timestamp"], group.span):
                     if not entry:
                         outside.append(group)
                 elif group.rows:
                     at = first + group.first_row if entry or in_place else position
-                    tasks.append(Task(file, group, at, entry))
+                    tasks.append(Task(file, group, at, entry, compared))
                     position += group.rows
             if entry or in_place:
                 position = first + file.rows
             if entry:
-                known.append(Known(file, entry, first, digests.is_compared(entry)))
-        return cls(tuple(_joined(tasks)), tuple(known), tuple(outside), position)
+                known.append(Known(file, entry, first, compared))
+        return cls(tuple(_joined(tasks)), tuple(known), tuple(outside), position, own.memo)
 
 
 def _joined(tasks: Iterable[Task]) -> Iterator[Task]:

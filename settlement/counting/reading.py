@@ -21,12 +21,11 @@ from settlement.counting.parallel import in_parallel
 from settlement.counting.plan import Known, Plan, Question, Task
 from settlement.counting.rejects import Rejects
 from settlement.counting.tally import Tally
-from settlement.scan.cache import Memo
 from settlement.scan.logfiles import LogFile, RowGroup
 from settlement.scan.names import Names, Order
 from settlement.scan.pages import Part, Piece
 from settlement.scan.rows import Unread
-from settlement.scan.texts import Ints, of_arrow
+from settlement.scan.texts import Codes, Ints, of_arrow
 
 Progress = Callable[[int, int], None]
 _Announced = tuple[Task, Unread]
@@ -41,7 +40,6 @@ class Reading:
         plan: what is to be read.
         keep_rejects: keep at most so many rejected rows.
         progress: called with the rows and bytes done so far.
-        memo: what is known of the rows of entries that were compared.
         keeps_rests: whether notes have the lower halves of hashes too.
 
     Attributes:
@@ -59,10 +57,9 @@ class Reading:
         *,
         keep_rejects: int,
         progress: Progress | None = None,
-        memo: Memo | None = None,
         keeps_rests: bool = False,
     ) -> None:
-        self._question, self._plan, self._progress, self._memo = question, plan, progress, memo
+        self._question, self._plan, self._progress = question, plan, progress
         self.keeps_rests = keeps_rests
         self._lock = threading.Lock()
         self._done_rows = self._done_bytes = 0
@@ -161,12 +158,15 @@ class Reading:
 
     # ------------------------------------------------------------ entries
 
+    def numbered(self, accounts: pa.Array) -> Codes:
+        """Return the numbers here of accounts, given as text."""
+        part = Part(of_arrow(accounts), None)
+        return self.names.numbers([Piece(len(accounts), lambda _rows: part)], len(accounts))
+
     def _take_over(self, known: Known) -> None:
         """Add what an entry holds, its accounts under the numbers that they have here."""
         entry = known.entry
-        accounts = entry.accounts()
-        part = Part(of_arrow(accounts), None)
-        numbers = self.names.numbers([Piece(len(accounts), lambda _rows: part)], len(accounts))
+        numbers = self.numbered(entry.accounts())
         cells, calls = entry.tally()
         cells = self._question.rules.renumbered(cells, numbers)
         self.tally.add_calls(cells, len(self.names), calls)
@@ -177,7 +177,4 @@ class Reading:
                 self.keys.take_over(keys, bits, first, compared=known.compared)
             if entry.keys:
                 self.keys.borrow(entry.keys, bits, first, compared=known.compared)
-            if self._memo and known.compared:
-                for hashes, rows in self._memo.suspects(entry):
-                    self.keys.know(hashes, rows + known.position)
         self._add_counts(known.file, entry.counts, entry.rejects())

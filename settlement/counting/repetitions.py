@@ -1,8 +1,13 @@
 """The second look: rows whose ids may be equal, and what of them was charged too much.
 
-`keys.Keys` tells which rows share their hash. Here these *suspects* are looked at again, each
-with its real id and its instant: read from the log, or found in the memo. Then
-`dedup.Claims` says who of them is charged, and the others' charges are taken off.
+`keys.Keys` tells which rows share their hash. Here these *suspects* are read again, each with
+its real id and its instant. Then `dedup.Claims` says who of them is charged, and the others'
+charges are taken off.
+
+Of rows that were compared with each other before, a memo tells what they charged too much among
+themselves. That is taken off first. Then only ids that also come in a new row matter, and of
+these all rows are suspects: what the old ones charge too much without the new is put back, and
+what all of them do is taken off instead.
 """
 
 import threading
@@ -10,19 +15,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 
 from settlement.calls import RECALLED, recall
 from settlement.counting.keys import Suspects, joined
-from settlement.counting.memos import Memos
 from settlement.counting.parallel import in_parallel
-from settlement.counting.plan import Known, Plan, Question, Task
+from settlement.counting.plan import Plan, Question, Task
 from settlement.counting.reading import Reading
 from settlement.dedup import Claim, Claims
 from settlement.scan import cache
-from settlement.scan.cache import Memo
+from settlement.scan.cache import Lost
 from settlement.scan.rows import Unread
 from settlement.scan.texts import Bools, Ints, Lanes
 
@@ -35,7 +39,7 @@ class _Again:
     """Suspects of one row group: which they are, their positions, ascending, and their groups."""
 
     task: Task
-    places: Ints
+    places: slice
     positions: Ints
     groups: Ints
 
@@ -54,75 +58,116 @@ class Repetitions:
     Args:
         question, plan: what is asked, and how rows were given positions.
         reading: what came of the first look.
-        memo: what is known of the rows of entries that were compared.
-        memos: where to put what is read again of files with entries, if a memo is written.
+        keeps_lost: whether what is taken off is to be told by `lost`.
 
     Attributes:
         duplicates, conflicts: how many rows are not charged, equal to the one that is or not.
     """
 
     def __init__(
-        self,
-        question: Question,
-        plan: Plan,
-        reading: Reading,
-        memo: Memo | None = None,
-        memos: Memos | None = None,
+        self, question: Question, plan: Plan, reading: Reading, *, keeps_lost: bool = False
     ) -> None:
         self._question, self._plan, self._reading = question, plan, reading
-        self._memo, self._memos = memo, memos
+        self._lost: list[tuple[Ints, Ints]] | None = [] if keeps_lost else None
         self.duplicates = self.conflicts = 0
 
     def take_off(self) -> None:
         """Take off what rows of equal request ids charged too much; ids must count once."""
+        if self._plan.memo:
+            known = self._plan.memo.lost()
+            numbers = self._reading.numbered(known.accounts)
+            self._take_off(self._question.rules.renumbered(known.cells, numbers), known.calls)
+            self.duplicates, self.conflicts = known.duplicates, known.conflicts
         for suspects in self._suspects():
             with closing(Claims(suspects, self._order)) as claims:
-                wanted = np.ones(len(suspects), bool)
-                if self._plan.known:
-                    wanted = self._unknown(suspects, claims)
-                again = self._again(suspects, wanted)
-                work = chain([None], map(self._announced, again))
-                for _ in in_parallel(partial(self._work, claims), work, self._question.threads):
-                    pass
-                for cells, calls in claims.lost(self._question.threads):
-                    self._reading.tally.take_off(cells, calls)
-            self.duplicates += claims.duplicates
-            self.conflicts += claims.conflicts
+                with closing(Claims(suspects, self._order)) as before:
+                    self._look_again(suspects, claims, before)
+                    self._settle(before, -1)
+                self._settle(claims, 1)
+
+    def lost(self) -> Lost:
+        """Return all that was taken off, if it was to be kept."""
+        parts = self._lost or []
+        cells, where = np.unique(
+            np.concatenate([np.empty(0, np.int64), *(cells for cells, _ in parts)]),
+            return_inverse=True,
+        )
+        calls = np.zeros(len(cells), np.int64)
+        np.add.at(calls, where, np.concatenate([calls[:0], *(calls for _, calls in parts)]))
+        some = calls != 0
+        accounts = self._reading.names.texts()
+        return Lost(accounts, cells[some], calls[some], self.duplicates, self.conflicts)
+
+    def _settle(self, claims: Claims, sign: int) -> None:
+        """Take off what lost among claims, or put it back."""
+        for cells, calls in claims.lost(self._question.threads):
+            self._take_off(cells, sign * calls)
+        self.duplicates += sign * claims.duplicates
+        self.conflicts += sign * claims.conflicts
+
+    def _take_off(self, cells: Ints, calls: Ints) -> None:
+        self._reading.tally.take_off(cells, calls)
+        if self._lost is not None:
+            self._lost.append((cells, calls))
+
+    def _look_again(self, suspects: Suspects, claims: Claims, before: Claims) -> None:
+        """Read suspects again for the claims, and those that were compared for ``before`` too."""
+        work = chain([None], map(self._announced, self._again(suspects)))
+        for _ in in_parallel(partial(self._work, claims, before), work, self._question.threads):
+            pass
 
     def _suspects(self) -> Iterator[Suspects]:
-        """Yield the suspects, in as few lots as can be: the log is read again for each.
-
-        Where rows are very many, most suspects met by chance; the rests of their hashes, where
-        they are kept, acquit these beforehand.
-        """
+        """Yield the suspects, in as few lots as can be: the log is read again for each."""
         keys, threads = self._reading.keys, self._question.threads
         assert keys is not None
-        if self._reading.keeps_rests and not self._plan.known:
+        if self._reading.keeps_rests:
             return joined(map(self._sifted, keys.suspects(threads, _SIFTED)))
         return keys.suspects(threads)
 
     def _sifted(self, suspects: Suspects) -> Suspects:
-        """Return those that share the whole hash with another of their group."""
-        assert self._reading.notes is not None
-        suspected = _Suspected(suspects)
-        suspected.rests = self._reading.notes.rests(suspects.positions)
-        suspected.acquit()
-        return suspects.only(suspected.is_open)
+        """Return those that share the whole hash with another of their group, one of them new.
+
+        Where rows are very many, most met by chance, and reading them again takes long; that of
+        rows of entries does in any case.
+        """
+        if self._plan.memo:
+            suspects = suspects.only(self._with_new(suspects))
+        rests = np.empty(len(suspects), np.uint64)
+        fill = partial(self._fill_rests, rests)
+        for _ in in_parallel(fill, self._again(suspects), self._question.threads):
+            pass
+        return suspects.only(~_alone(suspects, rests))
+
+    def _with_new(self, suspects: Suspects) -> Bools:
+        """Tell which suspects are of a group with a row that was not compared with the others."""
+        tasks = self._plan.tasks
+        starts = np.array([task.position for task in tasks])
+        is_new = np.array([not task.compared for task in tasks])
+        new = is_new[np.searchsorted(starts, suspects.positions, side="right") - 1]
+        groups = suspects.group(slice(None))
+        return np.bincount(groups, new, minlength=suspects.groups)[groups] > 0
+
+    def _fill_rests(self, rests: Lanes, again: _Again, _: threading.Event) -> None:
+        """Look up the rests of the hashes of suspects of a row group."""
+        if again.task.entry is None:
+            assert self._reading.notes is not None
+            rests[again.places] = self._reading.notes.rests(again.positions)
+        else:
+            rests[again.places] = cache.rests(again.task.entry.notes(again.rows))
 
     def _order(self, cells: Ints) -> Ints:
         """Order cells by account, then by pair; of equal place are only equal cells."""
         return self._question.rules.renumbered(cells, self._reading.order.ranks)
 
-    def _again(self, suspects: Suspects, wanted: Bools) -> Iterator[_Again]:
-        """Yield the row groups that have suspects that are wanted."""
-        places = np.flatnonzero(wanted)
-        positions, tasks = suspects.positions[places], self._plan.tasks
+    def _again(self, suspects: Suspects) -> Iterator[_Again]:
+        """Yield the row groups that have suspects."""
+        positions, tasks = suspects.positions, self._plan.tasks
         starts = [task.position for task in tasks]
         firsts = np.searchsorted(positions, [*starts, np.iinfo(np.int64).max]).tolist()
-        for task, begin, end in zip(tasks, firsts[:-1], firsts[1:], strict=True):
+        for task, (begin, end) in zip(tasks, pairwise(firsts), strict=True):
             if begin < end:
-                own = places[begin:end]
-                yield _Again(task, own, positions[begin:end], suspects.group(own))
+                own = slice(begin, end)
+                yield _Again(task, own, positions[own], suspects.group(own))
 
     def _announced(self, again: _Again) -> _Announced:
         """Have a row group fetched: the first look did without its instants, or was long ago."""
@@ -130,117 +175,54 @@ class Repetitions:
         unread.fetch(RECALLED)
         return again, unread
 
-    def _work(self, claims: Claims, announced: _Announced | None, stop: threading.Event) -> None:
+    def _work(
+        self,
+        claims: Claims,
+        before: Claims,
+        announced: _Announced | None,
+        stop: threading.Event,
+    ) -> None:
         """Recall suspects, or meanwhile get ready what the claims will need of the first look."""
         if announced is None:
             self._reading.conclude()
-        else:
-            self._recall(claims, *announced, stop)
-
-    def _recall(self, claims: Claims, again: _Again, unread: Unread, stop: threading.Event) -> None:
-        """Claim suspects after reading them again."""
-        asked, task, rows = self._question, again.task, again.rows
-        notes = None if task.entry is None else task.entry.notes(rows)
-        if notes is None:
-            assert self._reading.notes is not None
-            cells = self._reading.notes.of(again.positions)
-        else:
-            assert self._reading.numbers is not None
-            numbers = self._reading.numbers.of(task.file.name)
-            cells = asked.rules.renumbered(cache.cells(notes), numbers)
-        for some in recall(unread, rows, asked.clock):
-            if stop.is_set():
-                break
-            which = some.which
-            claims.add(Claim(again.groups[which], some.ids, some.instants, cells[which]))
-            if self._memos is not None and notes is not None and which.size:
-                self._memos.add(task.file.name, rows[which], notes[which], some)
-
-    # ------------------------------------------------------------ what was digested
-
-    def _unknown(self, suspects: Suspects, claims: Claims) -> Bools:
-        """Claim what the memo knows; tell which suspects must be read from the log all the same.
-
-        That is every other one, unless no row of its group has the same rest of the hash. Who
-        writes a memo reads these too: what it knows need never be looked up again.
-        """
-        suspected = _Suspected(suspects)
-        threads = self._question.threads
-        for _ in in_parallel(
-            partial(self._claim_known, suspected, claims), self._plan.known, threads
-        ):
-            pass
-        if self._memos is None:
-            again = self._again(suspects, suspected.is_open)
-            for _ in in_parallel(partial(self._fill_rests, suspected), again, threads):
-                pass
-            suspected.acquit()
-        return suspected.is_open
-
-    def _claim_known(
-        self, suspected: "_Suspected", claims: Claims, known: Known, stop: threading.Event
-    ) -> None:
-        """Claim those rows of a file that the memo knows."""
-        if self._memo is None or not known.compared:
             return
-        assert self._reading.numbers is not None
-        numbers = self._reading.numbers.of(known.file.name)
-        for table in self._memo.tables(known.entry):
+        again, unread = announced
+        for claim in self._recalled(again, unread):
             if stop.is_set():
                 break
-            rows, places = suspected.find(table.rows + known.position)
-            notes = table.notes[rows]
-            suspected.is_open[places] = False
-            suspected.rests[places] = cache.rests(notes)
-            cells = self._question.rules.renumbered(cache.cells(notes), numbers)
-            groups = suspected.suspects.group(places)
-            claims.add(Claim(groups, table.ids[rows], table.instants[rows], cells))
+            claims.add(claim)
+            if again.task.compared:
+                before.add(claim)
 
-    def _fill_rests(self, suspected: "_Suspected", again: _Again, _: threading.Event) -> None:
-        """Look up the rests of the hashes of suspects that the memo does not know."""
-        if again.task.entry is None:
+    def _recalled(self, again: _Again, unread: Unread) -> Iterator[Claim]:
+        """Yield the claims of suspects of a row group after reading them again."""
+        cells = self._cells(again)
+        for some in recall(unread, again.rows, self._question.clock):
+            which = some.which
+            yield Claim(again.groups[which], some.ids, some.instants, cells[which])
+
+    def _cells(self, again: _Again) -> Ints:
+        """Return what suspects of a row group charged."""
+        task = again.task
+        if task.entry is None:
             assert self._reading.notes is not None
-            rests = self._reading.notes.rests(again.positions)
-        else:
-            rests = cache.rests(again.task.entry.notes(again.rows))
-        suspected.rests[again.places] = rests
+            return self._reading.notes.of(again.positions)
+        assert self._reading.numbers is not None
+        numbers = self._reading.numbers.of(task.file.name)
+        cells = cache.cells(task.entry.notes(again.rows))
+        return self._question.rules.renumbered(cells, numbers)
 
 
-class _Suspected:
-    """What is known of suspects before they are read again.
-
-    Attributes:
-        is_open: which ones are not claimed yet.
-        rests: the lower halves of their hashes.
-    """
-
-    def __init__(self, suspects: Suspects) -> None:
-        self.suspects = suspects
-        self._positions = suspects.positions
-        self.is_open: Bools = np.ones(len(suspects), bool)
-        self.rests: Lanes = np.zeros(len(suspects), np.uint64)
-
-    def find(self, positions: Ints) -> tuple[Ints, Ints]:
-        """Return which of some positions are suspects', and which suspects they are."""
-        places = np.searchsorted(self._positions, positions)
-        places[places == len(self._positions)] = 0
-        rows = np.flatnonzero(self._positions[places] == positions)
-        return rows, places[rows]
-
-    def acquit(self) -> None:
-        """Close those whose hash differs, in its lower half, from all others of their group."""
-        whole = self.suspects.group(slice(None)).view(np.uint64)
-        rows = None
-        if not self.is_open.all():  # others may be alike, but must be of groups with open ones
-            groups = whole.view(np.int64)
-            rows = np.flatnonzero(np.bincount(groups, self.is_open)[groups])
-            whole = whole[rows]
-        whole <<= np.uint64(32)
-        whole |= self.rests if rows is None else self.rests[rows]
-        order = np.argsort(whole)
-        whole = whole[order]
-        alone = np.ones(len(whole), bool)
-        alone[1:] = whole[1:] != whole[:-1]
-        alone[:-1] &= alone[1:]
-        alone = order[alone]
-        self.is_open[alone if rows is None else rows[alone]] = False
+def _alone(suspects: Suspects, rests: Lanes) -> Bools:
+    """Tell which suspects share the lower half of their hash with no other of their group."""
+    whole = suspects.group(slice(None)).view(np.uint64)
+    whole <<= np.uint64(32)
+    whole |= rests
+    order = np.argsort(whole)
+    whole = whole[order]
+    alone = np.ones(len(whole), bool)
+    alone[1:] = whole[1:] != whole[:-1]
+    alone[:-1] &= alone[1:]
+    found = np.empty(len(whole), bool)
+    found[order] = alone
+    return found

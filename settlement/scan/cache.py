@@ -8,9 +8,8 @@ know of one file and one month, so that the count need not read the file:
     the keys of the charged rows' request ids, as `counting.keys` holds them
     for each row a note: half of its id's hash, and what it charged
 
-A *memo* of the month holds the ids and instants of the rows that had to be looked at twice when
-the month so far was counted, and names the entries that this was done for: their rows need not
-be compared with each other again.
+A *memo* of the month tells what was charged too often by the rows of some entries, among each
+other, when the month so far was counted. These rows need not be compared with each other again.
 
 An entry is found by all that it depends on (`Key`): the file's name, size, modification time
 and footer, what its columns are called, the month's instants, the rules that decide what is
@@ -29,7 +28,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +47,7 @@ from settlement.scan.logfiles import InputFile, LogFile
 from settlement.scan.texts import Ints, Lanes
 
 FOLDER = ".cache"
-FORMAT = 2
+FORMAT = 3
 """To be raised whenever entries, hashes or what is counted change."""
 NOTES = 1 << 11
 """Notes of so many rows are one piece: few are ever looked at."""
@@ -351,74 +350,60 @@ def cells(notes: Lanes) -> Ints:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of one file that were looked at twice: parallel columns.
+class Lost:
+    """What rows of equal request ids charged too much.
 
     Attributes:
-        rows: their numbers in the file, ascending.
-        notes: their notes.
-        instants: nanoseconds since the month began.
-        ids: their request ids, all of one number of lanes.
+        accounts: texts by number.
+        cells: what was charged, by these numbers; each once.
+        calls: how often it was charged too much.
+        duplicates, conflicts: how many rows that were, equal to the one that is charged or not.
     """
 
-    rows: Ints
-    notes: Lanes
-    instants: Ints
-    ids: Lanes
+    accounts: pa.Array
+    cells: Ints
+    calls: Ints
+    duplicates: int
+    conflicts: int
 
 
 class Memo:
-    """The rows of some entries that were looked at twice; their pieces are verified when read.
+    """What the rows of some entries charged too much; its pieces are verified when read.
 
     Every method raises `Damaged`.
+
+    Attributes:
+        entries: the digests of the entries, all of whose rows were compared with each other.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
         self._reader = Reader(path, key)
-        self._entries = frozenset(self._reader.about["entries"])
-        self._tables: dict[str, list[list[int]]] = self._reader.about["tables"]
+        self.entries = frozenset(self._reader.about["entries"])
 
-    def covers(self, entry: Entry) -> bool:
-        """Tell whether an entry's rows were compared with those of all others it covers."""
-        return entry.digest in self._entries
-
-    def suspects(self, entry: Entry) -> Iterator[tuple[Lanes, Ints]]:
-        """Yield an entry's rows: the hashes of their ids, and their numbers in the file."""
-        for _, heads, _ in self._tables.get(entry.digest, ()):
-            hashes, rows = np.frombuffer(self._reader.piece(heads), np.uint64).reshape(2, -1)
-            yield hashes, rows.view(np.int64)
-
-    def tables(self, entry: Entry) -> Iterator[Table]:
-        """Yield an entry's rows with all that is known of them."""
-        for lanes, heads, rest in self._tables.get(entry.digest, ()):
-            _, rows = np.frombuffer(self._reader.piece(heads), np.uint64).reshape(2, -1)
-            table = np.frombuffer(self._reader.piece(rest), np.uint64)
-            notes, instants = table[: 2 * len(rows)].reshape(2, -1)
-            ids = table[2 * len(rows) :].reshape(-1, lanes)
-            yield Table(rows.view(np.int64), notes, instants.view(np.int64), ids)
+    def lost(self) -> Lost:
+        """Return what was charged too much; it holds for all entries together, not for fewer."""
+        about = self._reader.about
+        accounts = of_ipc(self._reader.piece(about["accounts"]))["account"].chunk(0)
+        lost = np.frombuffer(self._reader.piece(about["lost"]), np.int64)
+        cells, calls = lost.reshape(2, -1)
+        return Lost(accounts, cells, calls, about["duplicates"], about["conflicts"])
 
     def is_sound(self) -> bool:
         """Read every piece, and tell whether all are what was written."""
         return _is_sound(self._reader)
 
 
-def write_memo(
-    path: Path,
-    key: Key,
-    digests: "Digests",
-    tables: Iterable[tuple[Entry, Table]],
-    hashed: Callable[[Lanes], Lanes],
-) -> None:
-    """Write the memo of some entries; ``hashed`` is the hash of lanes. Raises `CannotWrite`."""
-    about: dict[str, list[list[int]]] = {}
+def write_memo(path: Path, key: Key, digests: "Digests", lost: Lost) -> None:
+    """Write the memo of all entries. Raises `CannotWrite`."""
     with Writer(path) as writer:
-        for entry, table in tables:
-            heads = np.concatenate([hashed(table.ids), table.rows.view(np.uint64)])
-            parts = [table.notes, table.instants.view(np.uint64), np.ravel(table.ids)]
-            numbers = [writer.add(heads), writer.add(np.concatenate(parts))]
-            about.setdefault(entry.digest, []).append([table.ids.shape[1], *numbers])
-        entries = sorted(entry.digest for entry in digests.entries.values())
-        writer.commit(key.common, {"entries": entries, "tables": about})
+        about = {
+            "entries": sorted(entry.digest for entry in digests.entries.values()),
+            "accounts": writer.add(as_ipc(pa.table({"account": lost.accounts}))),
+            "lost": writer.add(np.concatenate([lost.cells, lost.calls])),
+            "duplicates": lost.duplicates,
+            "conflicts": lost.conflicts,
+        }
+        writer.commit(key.common, about)
 
 
 @dataclass(frozen=True)
@@ -428,15 +413,22 @@ class Digests:
     entries: Mapping[str, Entry] = field(default_factory=dict)
     memo: Memo | None = None
 
+    def of(self, files: Iterable[LogFile]) -> "Digests":
+        """Return what is known of some files; a memo of more than these says nothing of them."""
+        names = {file.name for file in files}
+        entries = {name: entry for name, entry in self.entries.items() if name in names}
+        there = {entry.digest for entry in entries.values()}
+        return Digests(entries, self.memo if self.memo and self.memo.entries <= there else None)
+
     def is_compared(self, entry: Entry) -> bool:
         """Tell whether an entry's rows were compared with those of all others of which it is so."""
-        return self.memo is not None and self.memo.covers(entry)
+        return self.memo is not None and entry.digest in self.memo.entries
 
     def is_all_compared(self) -> bool:
-        """Tell whether there is a sound memo of all entries."""
+        """Tell whether there is a sound memo of all entries and no others."""
         if self.memo is None or not self.memo.is_sound():
             return not self.entries
-        return all(self.memo.covers(entry) for entry in self.entries.values())
+        return self.memo.entries == {entry.digest for entry in self.entries.values()}
 
     def sound(self) -> "Digests":
         """Return what is left without what is damaged; nothing where all looks sound."""
