@@ -24,9 +24,10 @@ from settlement.counting.digesting import digest, remember
 from settlement.month import UNITS_PER_SECOND, Month, months_from, zone_named
 from settlement.prices import PriceBook
 from settlement.scan import finding, logfiles
-from settlement.scan.cache import Cache, Damaged, Digests, Key, Writer, write_memo
+from settlement.scan.cache import Cache, Digests, Key, write_memo
 from settlement.scan.decoding import columns
 from settlement.scan.logfiles import CallLog, LogFile, RowGroup
+from settlement.scan.pieces import Damaged, Writer
 from settlement.whatif import counting_of
 from settlement.words import count_of
 

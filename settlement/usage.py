@@ -64,10 +64,11 @@ from settlement.counting.reading import Progress, Reading
 from settlement.counting.repetitions import Repetitions
 from settlement.month import Period
 from settlement.prices import Version
-from settlement.scan.cache import Damaged, Digests
+from settlement.scan.cache import Digests
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, InputFile, check, check_unchanged
 from settlement.scan.memory import keep_freed
+from settlement.scan.pieces import Damaged
 from settlement.scan.stamps import Clock
 from settlement.scan.texts import Ints
 from settlement.tables import REJECTS, ROWS, USAGE

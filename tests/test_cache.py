@@ -32,10 +32,11 @@ from settlement.month import Month
 from settlement.order import Order
 from settlement.prices import PriceBook
 from settlement.scan import cache as cache_module
-from settlement.scan.cache import Cache, Digests, Entry, Key, Writer, write_memo
+from settlement.scan.cache import Cache, Digests, Entry, Key, write_memo
 from settlement.scan.finding import find
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog
+from settlement.scan.pieces import Writer
 from settlement.scan.texts import Bytes, Lanes
 from settlement.usage import Counted, count
 from tests import months, small

@@ -34,7 +34,7 @@ scan.texts scan.memory
 scan.arrays
 scan.stamps
 scan.scratch
-scan.hashing scan.headers scan.indices scan.sorting counting.finder
+scan.hashing scan.headers scan.indices scan.pieces scan.sorting counting.finder
 scan.pages
 counting.keys
 dedup

@@ -21,9 +21,10 @@ from settlement.counting.repetitions import Repetitions
 from settlement.month import Period
 from settlement.prices import Version
 from settlement.scan import cache
-from settlement.scan.cache import Digests, Lost, Writer
+from settlement.scan.cache import Digests, Lost
 from settlement.scan.hashing import Hash, hash_rows
 from settlement.scan.logfiles import CallLog, check, check_unchanged
+from settlement.scan.pieces import Writer, as_ipc
 from settlement.scan.stamps import Clock
 
 _CELLS = (1 << 32) - 1
@@ -67,8 +68,8 @@ def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] 
     accounts = pa.table({"account": reading.names.texts()})
     about: dict[str, Any] = {
         "counts": reading.counts.tolist(),
-        "rejects": writer.add(cache.as_ipc(rejects)) if len(rejects) else None,
-        "accounts": writer.add(cache.as_ipc(accounts)),
+        "rejects": writer.add(as_ipc(rejects)) if len(rejects) else None,
+        "accounts": writer.add(as_ipc(accounts)),
         "tally": writer.add(np.concatenate(reading.tally.charged()).astype(np.uint32)),
         "position_bits": 0,
         "keys": [],
@@ -84,9 +85,9 @@ def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] 
                 [writer.add(keys), len(keys)] for keys in reading.keys.partitions()
             ]
         for first, notes in reading.notes.all():
-            for begin in range(0, len(notes), cache.NOTES):
-                piece = writer.add(notes[begin : begin + cache.NOTES])
-                about["notes"].append([first + begin, piece])
+            step = cache.NOTES
+            pieces = [writer.add(notes[at : at + step]) for at in range(0, len(notes), step)]
+            about["notes"].append([first, len(notes), step, pieces[0]])
     return about
 
 

@@ -15,16 +15,14 @@ An entry is found by all that it depends on (`Key`): the file's name, size, modi
 and footer, what its columns are called, the month's instants, the rules that decide what is
 charged (not the prices), and the form of entries. So a wrong one is never found, and an entry
 once written is never changed. A memo is bound to the very entries that it names, by their
-digests. Either is written aside, flushed, and put in place by one rename. Every piece of them is
-read together with its digest, and what does not fit is `Damaged`: files are counted, or rows
-compared, all the same. Nothing is lost with the cache but time; whoever wants to may remove it
-whenever they like.
+digests. Either is a file of `pieces`, each of which is verified when it is read; where one is
+`Damaged`, files are counted, or rows compared, all the same. Nothing is lost with the cache but
+time; whoever wants to may remove it whenever they like.
 """
 
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import sys
@@ -32,18 +30,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 
 from settlement.columns import renamed
-from settlement.disk import flush_folder
-from settlement.errors import BookHeld, CannotWrite
+from settlement.errors import BookHeld
 from settlement.month import Month, Period
 from settlement.prices import canonical_json
 from settlement.scan.logfiles import InputFile, LogFile
+from settlement.scan.pieces import (
+    NEW,
+    Damaged,
+    Reader,
+    Writer,
+    as_ipc,
+    cannot_write,
+    make_folder,
+    of_ipc,
+    writing,
+)
 from settlement.scan.texts import Ints, Lanes
 
 FOLDER = ".cache"
@@ -55,18 +63,7 @@ LENT = 1 << 20
 """So many keys are kept by partition, to be read from the entry when it is a partition's turn."""
 ENTRY, MEMO = ".entry", ".memo"
 _LOCK = ".lock"
-_NEW = ".new-"
-_MAGIC = b"settled\n"
-_DIGEST = 32
 _REST = np.uint64(32)
-
-
-class Damaged(Exception):
-    """An entry or a memo is not what was written, or is gone; it must not be used."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(str(path))
 
 
 @dataclass(frozen=True)
@@ -108,132 +105,6 @@ class Key:
 
 def _named(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(key)).hexdigest()
-
-
-# ---------------------------------------------------------------- files of pieces
-
-
-class Writer:
-    """A file of pieces under way; it is nowhere to be found until `commit`.
-
-    Raises `CannotWrite`, and so do its methods; then nothing is left.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._aside = path.with_name(f"{_NEW}{os.getpid()}-{path.name}")
-        self._pieces: list[tuple[int, int, str]] = []
-        with writing(path):
-            make_folder(path.parent)
-            self._file = self._aside.open("wb")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            self._aside.unlink()
-
-    def add(self, piece: Any) -> int:
-        """Write a piece, anything with bytes; return its number."""
-        view = memoryview(piece).cast("B") if len(piece) else memoryview(b"")
-        with writing(self._path):
-            self._file.write(view)
-        start = self._pieces[-1][0] + self._pieces[-1][1] if self._pieces else 0
-        self._pieces.append((start, len(view), hashlib.sha256(view).hexdigest()))
-        return len(self._pieces) - 1
-
-    def commit(self, key: Mapping[str, Any], about: Mapping[str, Any]) -> int:
-        """Write what the pieces are, flush all, put the file in place; return its size."""
-        tail = canonical_json({"key": key, "about": about, "pieces": self._pieces})
-        with writing(self._path):
-            self._file.write(tail + len(tail).to_bytes(8, "little") + _MAGIC)
-            self._file.write(hashlib.sha256(tail).digest())
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            size = self._file.tell()
-            self._file.close()
-            self._aside.replace(self._path)
-            flush_folder(self._path.parent)
-        return size
-
-
-class Reader:
-    """A file of pieces; raises `Damaged` where it is not what a `Writer` wrote for the key."""
-
-    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
-        self.path = path
-        try:
-            size = path.stat().st_size
-            ending = self._read(size - _DIGEST - 16, _DIGEST + 16)
-            length = int.from_bytes(ending[:8], "little")
-            if ending[8:16] != _MAGIC or length > size:
-                raise Damaged(path)
-            tail = self._read(size - _DIGEST - 16 - length, length)
-            if hashlib.sha256(tail).digest() != ending[16:]:
-                raise Damaged(path)
-            said = json.loads(tail)
-        except (OSError, ValueError) as error:
-            raise Damaged(path) from error
-        self.digest = ending[16:].hex()
-        if said["key"] != json.loads(canonical_json(key)):
-            raise Damaged(path)
-        self.about: Mapping[str, Any] = said["about"]
-        self._pieces: list[tuple[int, int, str]] = said["pieces"]
-
-    def _read(self, start: int, size: int) -> bytes:
-        if start < 0:
-            raise Damaged(self.path)
-        try:
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                parts, left = [], size
-                while left and (part := os.pread(file, left, start + size - left)):
-                    parts.append(part)
-                    left -= len(part)
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise Damaged(self.path) from error
-        if left:
-            raise Damaged(self.path)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def check(self) -> None:
-        """Read every piece."""
-        for number in range(len(self._pieces)):
-            self.piece(number)
-
-    def piece(self, number: int) -> bytes:
-        """Read a piece, verified."""
-        return self.pieces(range(number, number + 1))
-
-    def pieces(self, numbers: range) -> bytes:
-        """Read some pieces, one after another as they lie, each verified."""
-        some = self._pieces[numbers.start : numbers.stop]
-        begin = some[0][0]
-        found = self._read(begin, sum(size for _, size, _ in some))
-        view = memoryview(found)
-        for start, size, digest in some:
-            own = view[start - begin : start - begin + size]
-            if hashlib.sha256(own).hexdigest() != digest:
-                raise Damaged(self.path)
-        return found
-
-
-def as_ipc(table: pa.Table) -> pa.Buffer:
-    """Return a table as bytes."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return sink.getvalue()
-
-
-def of_ipc(piece: bytes) -> pa.Table:
-    """Return the table that bytes are of."""
-    return pa.ipc.open_stream(piece).read_all()
 
 
 # ---------------------------------------------------------------- entries
@@ -290,21 +161,26 @@ class Entry:
     def notes(self, rows: Ints) -> Lanes:
         """Return the notes of rows of the file, ascending, all of them charged."""
         found = np.empty(len(rows), np.uint64)
-        bounds = np.append(np.searchsorted(rows, self._firsts), len(rows))
+        firsts, pieces = self._notes
+        bounds = np.append(np.searchsorted(rows, firsts), len(rows))
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             begin, end = bounds[number : number + 2].tolist()
-            first, piece = self._about["notes"][number]
-            notes = np.frombuffer(self._reader.piece(piece), np.uint64)
-            found[begin:end] = notes[rows[begin:end] - first]
+            notes = np.frombuffer(self._reader.piece(int(pieces[number])), np.uint64)
+            found[begin:end] = notes[rows[begin:end] - firsts[number]]
         return found
 
     @cached_property
-    def _firsts(self) -> Ints:
-        return np.array([first for first, _ in self._about["notes"]], np.int64)
+    def _notes(self) -> tuple[Ints, Ints]:
+        """The first row of each piece of notes, and the piece's number."""
+        rows, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for first, count, step, piece in self._about["notes"]:
+            rows.append(np.arange(first, first + count, step))
+            numbers.append(np.arange(piece, piece + len(rows[-1])))
+        return np.concatenate(rows), np.concatenate(numbers)
 
     def is_sound(self) -> bool:
         """Read every piece, and tell whether all are what was written."""
-        return _is_sound(self._reader)
+        return self._reader.is_sound()
 
 
 class PartitionedKeys:
@@ -321,14 +197,6 @@ class PartitionedKeys:
         """Return the keys of partitions, one after another; raises `Damaged`."""
         numbers = [self._pieces[number][0] for number in partitions]
         return np.frombuffer(self._reader.pieces(range(numbers[0], numbers[-1] + 1)), np.uint64)
-
-
-def _is_sound(reader: Reader) -> bool:
-    try:
-        reader.check()
-    except Damaged:
-        return False
-    return True
 
 
 def note(rests: Lanes, cells: Ints) -> Lanes:
@@ -390,7 +258,7 @@ class Memo:
 
     def is_sound(self) -> bool:
         """Read every piece, and tell whether all are what was written."""
-        return _is_sound(self._reader)
+        return self._reader.is_sound()
 
 
 def write_memo(path: Path, key: Key, digests: "Digests", lost: Lost) -> None:
@@ -495,7 +363,7 @@ class Cache:
                     cure="wait until it ends; a killed one holds nothing",
                 ) from error
             except OSError as error:
-                raise _cannot_write(path, error) from error
+                raise cannot_write(path, error) from error
             yield
         finally:
             with contextlib.suppress(OSError):
@@ -518,7 +386,7 @@ class Cache:
             for file in list(folder.iterdir()) if folder.is_dir() else []:
                 if file.name not in kept:
                     file.unlink()
-                    removed += file.suffix == ENTRY and not file.name.startswith(_NEW)
+                    removed += file.suffix == ENTRY and not file.name.startswith(NEW)
             if folder.is_dir() and not kept:
                 folder.rmdir()
         return removed
@@ -529,25 +397,3 @@ class Cache:
             names = [entry.name for entry in os.scandir(self.folder) if entry.is_dir()]
         months = re.compile("[0-9]{4}-(0[1-9]|1[0-2])")
         return [Month.parse(name) for name in sorted(names) if months.fullmatch(name)]
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into `CannotWrite`."""
-    try:
-        yield
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> CannotWrite:
-    return CannotWrite(
-        f"cannot write the cache ({error.strerror or error})",
-        where=str(path),
-        cure="free 20 bytes for each call of the month; nothing else was touched",
-    )
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it."""
-    folder.mkdir(parents=True, exist_ok=True)
