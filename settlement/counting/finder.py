@@ -11,6 +11,7 @@ meet that one, or none does, and all play again.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -22,7 +23,6 @@ _SLOT_BITS = 22
 """A table has at most so many slots, as a power of two."""
 _SPARSE_BITS = 6
 """How much larger, as a power of two, a table is in which others are looked up."""
-_Picking = Callable[[range, Callable[[Lanes], Lanes]], Iterator[Lanes]]
 
 
 class Finder:
@@ -41,7 +41,7 @@ class Finder:
         self._table = self._rows = np.empty(0, np.uint32)
 
     def room(self, keys: int) -> Lanes:
-        """Return room for so many keys, used again each time; it is no other memory's."""
+        """Return room for so many keys; what was returned before is used again."""
         if keys > len(self._room):
             self._room = np.empty(keys + keys // 8, np.uint64)
         return self._room[:keys]
@@ -88,24 +88,25 @@ class Finder:
             rows, slots = rows[~alike], slots[lost][~alike]
         return np.concatenate(met)
 
-    def like(self, keys: Lanes, partitions: range, others: _Picking) -> Iterator[Lanes]:
-        """Yield others of some partitions that share a slot with one of the keys of these.
+    @contextmanager
+    def like(self, keys: Lanes, partitions: int) -> Iterator[Callable[[Lanes], Lanes]]:
+        """Have what picks, from others of so many partitions, those that share a slot with a key.
 
-        They are all that have a key's hash, and some more. ``others`` is given the partitions,
-        and what picks such keys from some.
+        They are all that have a key's hash, and some more.
         """
         bits = self._bits(len(keys), _SPARSE_BITS)
         if len(self._marks) < 1 << bits:
             self._marks = np.zeros(1 << bits, bool)
-        marked = self._slots(keys, bits, len(partitions))
+        marked = self._slots(keys, bits, partitions)
 
-        def pick(some: Lanes) -> Lanes:
-            slots = self._slots(some, bits, len(partitions))
-            return some.take(np.flatnonzero(self._marks.take(slots)))
+        def pick(others: Lanes) -> Lanes:
+            return others.take(
+                np.flatnonzero(self._marks.take(self._slots(others, bits, partitions)))
+            )
 
         self._marks[marked] = True
         try:
-            yield from others(partitions, pick)
+            yield pick
         finally:
             self._marks[marked] = False
 

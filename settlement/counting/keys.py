@@ -430,8 +430,8 @@ class Keys:
         keys = finder.room(new)
         self._new.read(partitions, keys)
         if new and not self._compared.is_empty:
-            like = finder.like(keys, partitions, self._compared.picked)
-            keys = np.concatenate([keys, *like])
+            with finder.like(keys, len(partitions)) as pick:
+                keys = np.concatenate([keys, *self._compared.picked(partitions, pick)])
         return finder.groups(keys)
 
     def _packed(self, lot: list[tuple[Ints, Ints]]) -> Suspects:

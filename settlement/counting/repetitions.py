@@ -140,10 +140,9 @@ class Repetitions:
 
     def _with_new(self, suspects: Suspects) -> Bools:
         """Tell which suspects are of a group with a row that was not compared with the others."""
-        tasks = self._plan.tasks
-        starts = np.array([task.position for task in tasks])
-        is_new = np.array([not task.compared for task in tasks])
-        new = is_new[np.searchsorted(starts, suspects.positions, side="right") - 1]
+        new = np.zeros(len(suspects), bool)
+        for again in self._again(suspects):
+            new[again.places] = not again.task.compared
         groups = suspects.group(slice(None))
         return np.bincount(groups, new, minlength=suspects.groups)[groups] > 0
 
