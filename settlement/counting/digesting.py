@@ -11,7 +11,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pyarrow as pa
 
 from settlement.calls import Rules
 from settlement.counting.plan import Plan, Question
@@ -65,11 +64,10 @@ def _write(asked: Question, reading: Reading, writer: Writer) -> dict[str, Any] 
         return "too many accounts"
     if asked.log.rows > _CELLS:
         return "too many rows"
-    accounts = pa.table({"account": reading.names.texts()})
     about: dict[str, Any] = {
         "counts": reading.counts.tolist(),
         "rejects": writer.add(as_ipc(rejects)) if len(rejects) else None,
-        "accounts": writer.add(as_ipc(accounts)),
+        "accounts": writer.add(cache.as_accounts(reading.names.texts())),
         "tally": writer.add(np.concatenate(reading.tally.charged()).astype(np.uint32)),
         "position_bits": 0,
         "keys": [],

@@ -134,7 +134,7 @@ class Entry:
 
     def accounts(self) -> pa.Array:
         """Return the accounts by their numbers within the entry."""
-        return of_ipc(self._reader.piece(self._about["accounts"]))["account"].chunk(0)
+        return accounts_of(self._reader.piece(self._about["accounts"]))
 
     def tally(self) -> tuple[Ints, Ints]:
         """Return what was charged, as cells within the entry, and how many calls each."""
@@ -199,6 +199,16 @@ class PartitionedKeys:
         return np.frombuffer(self._reader.pieces(range(numbers[0], numbers[-1] + 1)), np.uint64)
 
 
+def as_accounts(accounts: pa.Array) -> pa.Buffer:
+    """Return accounts, text by number, as bytes."""
+    return as_ipc(pa.table({"account": accounts}))
+
+
+def accounts_of(piece: bytes) -> pa.Array:
+    """Return the accounts that bytes are of."""
+    return of_ipc(piece)["account"].chunk(0)
+
+
 def note(rests: Lanes, cells: Ints) -> Lanes:
     """Return notes: the lower half of each id's hash above what the row charged."""
     return (rests << _REST) | cells.astype(np.uint64)
@@ -251,7 +261,7 @@ class Memo:
     def lost(self) -> Lost:
         """Return what was charged too much; it holds for all entries together, not for fewer."""
         about = self._reader.about
-        accounts = of_ipc(self._reader.piece(about["accounts"]))["account"].chunk(0)
+        accounts = accounts_of(self._reader.piece(about["accounts"]))
         lost = np.frombuffer(self._reader.piece(about["lost"]), np.int64)
         cells, calls = lost.reshape(2, -1)
         return Lost(accounts, cells, calls, about["duplicates"], about["conflicts"])
@@ -266,7 +276,7 @@ def write_memo(path: Path, key: Key, digests: "Digests", lost: Lost) -> None:
     with Writer(path) as writer:
         about = {
             "entries": sorted(entry.digest for entry in digests.entries.values()),
-            "accounts": writer.add(as_ipc(pa.table({"account": lost.accounts}))),
+            "accounts": writer.add(as_accounts(lost.accounts)),
             "lost": writer.add(np.concatenate([lost.cells, lost.calls])),
             "duplicates": lost.duplicates,
             "conflicts": lost.conflicts,

@@ -26,13 +26,14 @@ NEW = ".new-"
 """What names of files under way begin with."""
 _MAGIC = b"settled\n"
 _DIGEST = 32
-_ENDING = 16 + len(_MAGIC) + _DIGEST
 _SIZE = 8
 """Bytes that tell a size."""
+_LENGTHS = 2 * _SIZE
+_ENDING = _LENGTHS + len(_MAGIC) + _DIGEST
 
 
 class Damaged(Exception):
-    """An entry or a memo is not what was written, or is gone; it must not be used."""
+    """A file of pieces is not what was written, or is gone; it must not be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +77,7 @@ class Writer:
         """Write what the pieces are, flush all, put the file in place; return its size."""
         said = canonical_json({"key": key, "about": about})
         tail = said + np.array(self._sizes, "<i8").tobytes() + bytes(self._digests)
-        lengths = len(said).to_bytes(_SIZE, "little") + len(tail).to_bytes(_SIZE, "little")
+        lengths = np.array([len(said), len(tail)], "<u8").tobytes()
         with writing(self._path):
             self._file.write(tail + lengths + _MAGIC)
             self._file.write(hashlib.sha256(tail + lengths).digest())
@@ -113,9 +114,9 @@ class Reader:
         try:
             size = self.path.stat().st_size
             ending = self._read(size - _ENDING, _ENDING)
-            lengths, magic, digest = ending[:16], ending[16:-_DIGEST], ending[-_DIGEST:]
-            said, length = (int.from_bytes(each, "little") for each in (lengths[:8], lengths[8:]))
-            if magic != _MAGIC or said > length or length > size:
+            lengths, digest = ending[:_LENGTHS], ending[-_DIGEST:]
+            said, length = np.frombuffer(lengths, "<u8").tolist()
+            if ending[_LENGTHS:-_DIGEST] != _MAGIC or said > length or length > size:
                 raise Damaged(self.path)
             tail = self._read(size - _ENDING - length, length)
             if hashlib.sha256(tail + lengths).digest() != digest:
