@@ -79,14 +79,7 @@ def compare(
         for _ in range(runs):
             with _scratch(cache) as scratch:
                 for name in names:
-                    own = scratch / name.replace(" ", "-").replace(",", "")
-                    own.mkdir()
-                    if digested and name == RUNS[1]:
-                        shutil.copytree(digested, own / "book", copy_function=os.link)
-                    if made:
-                        warm(made.folder)  # virtual machines may take memory back meanwhile
-                        warm(own, "**/*.*")
-                    costs[name].append(_cost(name, case, own, made))
+                    costs[name].append(_cost(name, case, scratch, made, digested))
                 found = _found(scratch)
                 _require_equal(found)
     contestants = {name: measure.described(each) for name, each in costs.items()}
@@ -99,12 +92,20 @@ def compare(
     }
 
 
-def _cost(name: str, case: Case, scratch: Path, made: Made | None) -> Cost:
-    """Run one contestant once."""
+def _cost(name: str, case: Case, scratch: Path, made: Made | None, digested: Path | None) -> Cost:
+    """Run one contestant once, in a folder of its own."""
+    own = scratch / name.replace(" ", "-").replace(",", "")
+    own.mkdir()
+    if digested and name == RUNS[1]:
+        shutil.copytree(digested, own / "book", copy_function=os.link)
+    if made:  # virtual machines may take memory back meanwhile
+        warm(made.folder)
+        warm(own, "**/*.*")
     if name.startswith("settle "):
-        return cost(_settle(name.removeprefix("settle ").removesuffix(", digested"), scratch, made))
-    log = made.folder if made else scratch
-    options: list[str | Path] = ["--log", log, "--result", scratch / "result.arrow"]
+        command = "run" if name in RUNS else name.removeprefix("settle ")
+        return cost(_settle(command, own, made))
+    log = made.folder if made else own
+    options: list[str | Path] = ["--log", log, "--result", own / "result.arrow"]
     options += [] if case.once else ["--every-row"]
     options += ["--accounts", str(_ACCOUNTS)] if name == "publish" else []
     measured = cost(python("tests.bench.contestants", name, *options))
