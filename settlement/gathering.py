@@ -56,10 +56,10 @@ def count(order: Order, log: CallLog, journal: Journal, progress: Progress, warn
     """Count the month's calls, and refuse an empty month and too many rejects.
 
     Raises:
-        MissingInput: there is no call in the month.
+        MissingInput: there is no call in the month, or a file is gone.
         BadInput: the log or the contracts are refused, a day is missing that must not be, or
             too many rows are rejected.
-        MissingInput, CannotRead, CannotWrite: as `usage.count` does.
+        CannotRead, CannotWrite: as `usage.count` does.
     """
     version = order.prices.version_for(order.month)
     if order.contracts:

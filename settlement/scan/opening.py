@@ -135,12 +135,12 @@ def _schema_of(raw: bytes, own: tuple[str, ...], sure: frozenset[str]) -> pa.Sch
         own: the names of the log's columns.
         sure: the columns whose types are said twice already.
     """
-    opened = pq.ParquetFile(pa.BufferReader(raw), coerce_int96_timestamp_unit="us")
-    found, again = opened.schema_arrow, (opened.metadata.metadata or {}).get(_ARROW)
+    empty = pq.ParquetFile(pa.BufferReader(raw), coerce_int96_timestamp_unit="us")
+    found, again = empty.schema_arrow, (empty.metadata.metadata or {}).get(_ARROW)
     if again is None:
         return found
     said = pa.ipc.read_schema(pa.BufferReader(b64decode(again)))
-    leaves = map(opened.schema.column, range(len(opened.schema)))
+    leaves = map(empty.schema.column, range(len(empty.schema)))
     physical = {column.path: column.physical_type for column in leaves}
     for name in own:
         if name not in physical or said.names.count(name) != 1 or found.names.count(name) != 1:

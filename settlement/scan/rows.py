@@ -294,7 +294,7 @@ class Unread:
     file: LogFile
     group: RowGroup
 
-    def rows(self, names: Sequence[str]) -> Iterator["Rows"]:
+    def rows(self, names: Sequence[str]) -> Iterator[Rows]:
         """Yield its rows, in one lot or several; ``names`` are columns to be read."""
         group, chunks = self.group, self._chunks
         most = min(LARGE, group.rows * _LONG)
